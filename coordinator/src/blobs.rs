@@ -1,0 +1,1 @@
+//! The blob store: checkpoints and updates on the `object_store` crate.

@@ -1,0 +1,1 @@
+//! The only place with SQL: jobs, rounds, tasks, updates, clients, events.

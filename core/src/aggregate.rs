@@ -1,0 +1,1 @@
+//! Order-free sums: contributions become integers, and integers are added.

@@ -1,0 +1,1 @@
+//! Checkpoints as safetensors: the header in and out, without a tensor library.

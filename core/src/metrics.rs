@@ -1,0 +1,1 @@
+//! Metrics as sufficient statistics: counts that add up exactly, ratios only when shown.

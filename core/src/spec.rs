@@ -1,0 +1,3 @@
+//! The job spec.
+
+pub mod train;
