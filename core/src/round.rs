@@ -1,1 +1,48 @@
-//! The round machine.
+//! The round machine: pure, replayable, and the only place that decides what happens next.
+//!
+//! ```text
+//! job:    submitted → running ⇄ paused → completed | failed | cancelled
+//! round:  selecting → training → aggregating → committed
+//!                         └→ missed (the deadline passed with too few updates)
+//! task:   offered → leased → accepted | failed
+//!             └────────┴→ lapsed | abandoned
+//! ```
+//!
+//! | in | on | when | becomes |
+//! |---|---|---|---|
+//! | submitted | `Tick` | | running, round 1 selecting |
+//! | selecting | `Tick` with a roster | `min_available_clients` are present | cohort drawn, training |
+//! | training | `Tick` | a lease is past | that task lapsed, a seeded replacement offered |
+//! | training | `Tick` | the whole cohort has been accepted | accepted set fixed, aggregating |
+//! | training | `Tick` | past the deadline, `min_updates` there | accepted set fixed, aggregating |
+//! | training | `Tick` | past the deadline, too few | missed; next attempt, or the job fails |
+//! | aggregating | `Folded` | | committed, with the next checkpoint |
+//! | aggregating | `FoldFailed` | | the job fails with its last good checkpoint |
+//! | committed | `Tick` | rounds are left | next round selecting |
+//! | committed | `Tick` | last round | `evaluate` tasks offered, or completed |
+//! | evaluating | `Tick` | all tasks ended, or past the deadline | completed |
+//! | any not ended | `Cancel`, `Pause`, `Resume` | | cancelled, paused, running |
+//!
+//! A task's own transitions are in [`task`]: ingest applies them to one row while the driver
+//! applies [`step()`] to the whole. A [`Rejection`] is the peer's fault and has a stable code; a
+//! failing store is ours and never gets here. Time is *job time*, given with each event. Weights
+//! never pass through: the machine holds digests.
+
+pub mod cohort;
+pub mod event;
+pub mod policy;
+pub mod rejection;
+pub mod result;
+pub mod state;
+pub mod step;
+pub mod task;
+
+pub use event::{Effect, Event, FoldFacts, HistoryEvent};
+pub use policy::Policy;
+pub use rejection::Rejection;
+pub use state::{JobState, JobStatus, Phase, RoundState};
+pub use step::step;
+pub use task::{Task, TaskKind, TaskState};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! What the store takes and gives: rows as the rest of the coordinator sees them.
+
+use tributary_core::digest::Digest;
+use tributary_core::metrics::Statistics;
+use tributary_core::name::{ClientName, JobId, TaskId};
+use tributary_core::round::{HistoryEvent, JobState, JobStatus, Phase, RoundState, Task};
+
+/// A job to be created, with its first checkpoint (round 0).
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// The submitted state; its id is new.
+    pub state: JobState,
+    /// The spec's name for it.
+    pub name: String,
+    /// The caller's key: the same key never makes a second job.
+    pub request_id: String,
+    /// The spec document, verbatim.
+    pub spec: String,
+    /// The first checkpoint.
+    pub checkpoint: CheckpointRow,
+}
+
+/// What `create_job` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreatedJob {
+    /// The job is new and durable.
+    New,
+    /// The request id made this job before, from the same spec.
+    Existing(JobId),
+    /// The request id made this job before, from another spec.
+    Conflict(JobId),
+}
+
+/// A job as listed: its columns without the current round and its tasks.
+#[derive(Debug, Clone)]
+pub struct JobRow {
+    /// Its identity.
+    pub id: JobId,
+    /// The spec's name for it.
+    pub name: String,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// Why it failed or was cancelled.
+    pub reason: Option<String>,
+    /// The spec's digest.
+    pub spec_digest: Digest,
+    /// The last good checkpoint.
+    pub checkpoint: Digest,
+    /// The last committed round's result.
+    pub result: Digest,
+    /// Job time.
+    pub clock_ms: u64,
+    /// The current attempt's number, attempt and phase.
+    pub current: Option<(u32, u32, Phase)>,
+    /// Whether the final evaluation is open.
+    pub evaluating: bool,
+    /// The final evaluation's statistics, added up; none before the first came.
+    pub evaluation: Option<Statistics>,
+    /// Wall clock, microseconds since 1970.
+    pub created_at_us: i64,
+    /// Wall clock of the last change.
+    pub updated_at_us: i64,
+}
+
+/// One attempt of a round in the history.
+#[derive(Debug, Clone)]
+pub struct RoundRow {
+    /// The machine's own state of it.
+    pub state: RoundState,
+    /// Wall clock, microseconds since 1970.
+    pub created_at_us: i64,
+    /// Wall clock of the last change.
+    pub updated_at_us: i64,
+}
+
+/// One stored checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRow {
+    /// Its content.
+    pub digest: Digest,
+    /// Where the blob lies.
+    pub key: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The round that made it; 0 for the first.
+    pub round: u32,
+}
+
+/// An accepted update (or the statistics of an evaluation).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateRow {
+    /// The task that it answers.
+    pub task: TaskId,
+    /// The client.
+    pub client: ClientName,
+    /// The round.
+    pub round: u32,
+    /// The update's manifest digest.
+    pub digest: Digest,
+    /// Its n.
+    pub examples: u64,
+    /// Its encoded length; 0 for an evaluation.
+    pub bytes: u64,
+    /// The client's statistics.
+    pub statistics: Statistics,
+}
+
+/// A task with what its transitions need to know of job and round.
+#[derive(Debug, Clone)]
+pub struct TaskView {
+    /// The task.
+    pub task: Task,
+    /// Its job.
+    pub job: JobId,
+    /// The job's status.
+    pub status: JobStatus,
+    /// Job time as last stored.
+    pub clock_ms: u64,
+    /// The current attempt of the job: number, phase, cap exponent.
+    pub round: u32,
+    /// Its phase.
+    pub phase: Phase,
+    /// Its cap exponent.
+    pub cap_exponent: u8,
+    /// Whether the final evaluation is open.
+    pub evaluating: bool,
+    /// The checkpoint that the task works on: the round's `checkpoint_in`, or the last one for an
+    /// evaluation.
+    pub checkpoint: Digest,
+}
+
+/// What a client says of itself when it polls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientHello {
+    /// Its name.
+    pub name: ClientName,
+    /// Its process: a new value at every start.
+    pub instance: String,
+    /// Its software version, for people.
+    pub version: String,
+    /// The data sets that it binds.
+    pub bindings: Vec<Binding>,
+}
+
+/// One data set of a client: names, types and counts; never paths or rows.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Binding {
+    /// The site's name for it.
+    pub name: String,
+    /// The kind's word (`image`).
+    pub kind: String,
+    /// How many classes its labels have.
+    pub classes: u32,
+    /// The sizes of one row.
+    pub shape: Vec<u32>,
+    /// Rows for training.
+    pub train_examples: u64,
+    /// Rows held out for evaluation.
+    pub evaluate_examples: u64,
+}
+
+/// A client as listed.
+#[derive(Debug, Clone)]
+pub struct ClientRow {
+    /// What it said last.
+    pub hello: ClientHello,
+    /// Wall clock of its first poll.
+    pub first_seen_us: i64,
+    /// Wall clock of its last poll or heartbeat.
+    pub last_seen_us: i64,
+}
+
+/// One line of a job's history as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// 1 for the first of the job.
+    pub sequence: u64,
+    /// A stable word.
+    pub kind: String,
+    /// The round, 0 where none.
+    pub round: u32,
+    /// The attempt, 0 where none.
+    pub attempt: u32,
+    /// The client, where one is meant.
+    pub client: Option<ClientName>,
+    /// The facts.
+    pub detail: String,
+    /// Wall clock, microseconds since 1970.
+    pub at_us: i64,
+    /// H(previous line's digest, this line).
+    pub digest: Digest,
+}
+
+/// Something of a peer's that was refused.
+#[derive(Debug, Clone)]
+pub struct RejectionRow {
+    /// The job, where it is known.
+    pub job: Option<JobId>,
+    /// The round, 0 where it is not known.
+    pub round: u32,
+    /// Who sent it.
+    pub client: ClientName,
+    /// The stable code.
+    pub code: String,
+    /// The sentence.
+    pub detail: String,
+    /// Wall clock; set by the store when it writes.
+    pub at_us: i64,
+}
+
+/// What one transaction changes in a job, besides its state.
+#[derive(Debug, Clone, Default)]
+pub struct JobChanges {
+    /// Lines for the history, in order.
+    pub history: Vec<HistoryEvent>,
+    /// Checkpoints that became durable.
+    pub checkpoints: Vec<CheckpointRow>,
+}

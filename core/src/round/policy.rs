@@ -1,0 +1,45 @@
+//! The numbers of a spec that the machine decides by.
+
+use crate::spec::JobSpec;
+use crate::spec::cohort::CohortSpec;
+
+/// What a job's spec says about rounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// How many rounds.
+    pub rounds: u32,
+    /// The job's seed.
+    pub seed: u64,
+    /// Who takes part.
+    pub cohort: CohortSpec,
+    /// Whether the last checkpoint is scored at the end.
+    pub final_evaluation: bool,
+    /// The spec's digest, which every round's result covers.
+    pub spec: crate::digest::Digest,
+}
+
+impl Policy {
+    /// How long an attempt collects updates, in milliseconds of job time.
+    #[must_use]
+    pub fn deadline_ms(&self) -> u64 {
+        u64::from(self.cohort.deadline_s) * 1000
+    }
+
+    /// How long a lease lasts without progress, in milliseconds of job time.
+    #[must_use]
+    pub fn lease_ms(&self) -> u64 {
+        u64::from(self.cohort.lease_s) * 1000
+    }
+}
+
+impl From<&JobSpec> for Policy {
+    fn from(spec: &JobSpec) -> Self {
+        Self {
+            rounds: spec.rounds,
+            seed: spec.seed,
+            cohort: spec.cohort.clone(),
+            final_evaluation: spec.final_evaluation,
+            spec: spec.digest,
+        }
+    }
+}
