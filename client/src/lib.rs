@@ -1,1 +1,9 @@
-//! client
+//! The client: the agent on a data-holding machine. It polls, trains on rows that never leave the
+//! machine, and sends back updates; for months, through outages and its own kills.
+
+pub mod agent;
+pub mod config;
+pub mod observer;
+mod rpc;
+mod spool;
+pub mod trainer;

@@ -1,1 +1,233 @@
-//! The blob store: checkpoints and updates on the `object_store` crate.
+//! The blob store: checkpoints and the parts of updates, on any `object_store` backend.
+//!
+//! ```text
+//! updates/{job}/{round:06}/{task}/{digest hex}/{part:05}      immutable, checked before they come
+//! checkpoints/{job}/{round:06}-{attempt:02}.safetensors       appear whole or not at all
+//! ```
+//!
+//! What [`Blobs::put_part`] and [`CheckpointWriter::finish`] have acknowledged survives a power cut,
+//! as far as the disk honours fsync. Nothing here checks content: parts were checked when they
+//! were accepted. Every buffer is bounded: a stream holds [`STREAM_WINDOW`] chunks, a writer one
+//! part and what it was just handed.
+
+use std::ops::Range;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tributary_core::codec;
+use tributary_core::name::JobId;
+
+mod error;
+mod folder;
+mod key;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::BlobError;
+pub(crate) use folder::Folder;
+pub use key::{UpdateKey, checkpoint_key};
+pub use writer::CheckpointWriter;
+
+/// Bytes of a chunk of [`Blobs::stream`]: what one message of the wire carries.
+pub const STREAM_CHUNK_BYTES: u64 = 1 << 20;
+/// Chunks of a stream that are read ahead of their consumer, the one in its hands not counted: one
+/// hides the latency of a remote store while the other is sent.
+pub const STREAM_WINDOW: usize = 2;
+
+/// A blob store; clones share it.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    /// The same store as a plain folder, where it is one.
+    folder: Option<Arc<Folder>>,
+}
+
+impl Blobs {
+    /// The store in a local folder, made if it is not there. Writes are fsynced, their folders too.
+    /// Leftovers of killed writers are swept in the background; nobody reads them.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or opened.
+    pub fn local(root: &FilePath) -> Result<Self, BlobError> {
+        let folder = Arc::new(Folder::open(root)?);
+        folder.sweep_in_background();
+        Ok(Self { store: Arc::new(folder.store().clone()), folder: Some(folder) })
+    }
+
+    /// The store on another backend.
+    #[must_use]
+    pub fn on(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, folder: None }
+    }
+
+    /// A store in memory, for tests.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::on(Arc::new(object_store::memory::InMemory::new()))
+    }
+
+    /// The store as a plain folder, where it is one.
+    pub(crate) fn folder(&self) -> Option<&Arc<Folder>> {
+        self.folder.as_ref()
+    }
+
+    /// Stores a part of an update; once it returns, the part is durable. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the store fails; the part is then there whole or not at all.
+    pub async fn put_part(
+        &self,
+        update: &UpdateKey,
+        index: u32,
+        bytes: Bytes,
+    ) -> Result<(), BlobError> {
+        let key = update.part(index);
+        let path = path_of(&key)?;
+        let put = self.store.put(&path, PutPayload::from(bytes)).await;
+        put.map_err(|error| BlobError::of(&key, "store", error))?;
+        self.settle(&key).await
+    }
+
+    /// Which parts of an update of `len` bytes are stored, ascending. Parts of another size do not
+    /// count.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn held_parts(&self, update: &UpdateKey, len: u64) -> Result<Vec<u32>, BlobError> {
+        let key = update.folder();
+        let mut found = self.store.list(Some(&path_of(&key)?));
+        let mut held = Vec::new();
+        while let Some(meta) = found.next().await {
+            let meta = meta.map_err(|error| BlobError::of(&key, "list", error))?;
+            let index = meta.location.filename().and_then(|name| name.parse().ok());
+            let part = index.and_then(|index| Some((index, codec::part_range(index, len)?)));
+            if let Some((index, range)) = part
+                && range.end - range.start == meta.size
+            {
+                held.push(index);
+            }
+        }
+        held.sort_unstable();
+        held.dedup();
+        Ok(held)
+    }
+
+    /// How long a blob is, in bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::NotFound`], or when the store fails.
+    pub async fn len(&self, key: &str) -> Result<u64, BlobError> {
+        let meta = self.store.head(&path_of(key)?).await;
+        meta.map(|meta| meta.size).map_err(|error| BlobError::of(key, "look up", error))
+    }
+
+    /// A range of a blob's bytes, all of it.
+    ///
+    /// # Errors
+    /// [`BlobError::NotFound`], [`BlobError::Short`] where the blob ends before the range does, or
+    /// when the store fails.
+    pub async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BlobError> {
+        read_range(&*self.store, key, range).await
+    }
+
+    /// The bytes of a blob from `offset` on, in chunks of [`STREAM_CHUNK_BYTES`]. It reads no more
+    /// than [`STREAM_WINDOW`] chunks ahead, and ends after its first error.
+    pub fn stream(&self, key: &str, offset: u64) -> BoxStream<'static, Result<Bytes, BlobError>> {
+        let (blobs, key): (Self, Arc<str>) = (self.clone(), key.into());
+        let chunks = async move {
+            let len = blobs.len(&key).await?;
+            if offset > len {
+                return Err(BlobError::Short {
+                    key: key.to_string(),
+                    expected: offset,
+                    found: len,
+                });
+            }
+            let starts = (offset..len).step_by(STREAM_CHUNK_BYTES as usize);
+            Ok(stream::iter(starts)
+                .map(move |start| {
+                    let (blobs, key) = (blobs.clone(), key.clone());
+                    let end = len.min(start + STREAM_CHUNK_BYTES);
+                    async move { blobs.read_range(&key, start..end).await }
+                })
+                .buffered(STREAM_WINDOW))
+        };
+        stream::once(chunks).try_flatten().boxed()
+    }
+
+    /// Begins a checkpoint; nothing is seen under its key before [`CheckpointWriter::finish`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn checkpoint_writer(&self, key: &str) -> Result<CheckpointWriter, BlobError> {
+        CheckpointWriter::begin(self.clone(), key).await
+    }
+
+    /// Deletes every update of a round, finished or not. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the store fails; some of the updates may then be gone.
+    pub async fn delete_updates(&self, job: &JobId, round: u32) -> Result<(), BlobError> {
+        let key = key::updates_of_round(job, round);
+        if let Some(folder) = &self.folder {
+            return folder.clone().delete_tree(key).await;
+        }
+        let found = self.store.list(Some(&path_of(&key)?)).map_ok(|meta| meta.location).boxed();
+        let deleted = self.store.delete_stream(found).try_for_each(|_| async { Ok(()) }).await;
+        match deleted {
+            Err(object_store::Error::NotFound { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(BlobError::of(&key, "delete", error)),
+        }
+    }
+
+    /// Makes the folders above a blob durable, where there are folders.
+    async fn settle(&self, key: &str) -> Result<(), BlobError> {
+        match &self.folder {
+            Some(folder) => folder.clone().settle(key).await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn read_range(
+    store: &dyn ObjectStore,
+    key: &str,
+    range: Range<u64>,
+) -> Result<Bytes, BlobError> {
+    if range.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let path = path_of(key)?;
+    let options = object_store::GetOptions::new().with_range(Some(range.clone()));
+    let get = async {
+        let found = store.get_opts(&path, options).await?;
+        // Backends cut a range at the blob's end; one that starts behind it they refuse.
+        Ok::<_, object_store::Error>((found.meta.size, found.bytes().await?))
+    };
+    match get.await {
+        Ok((_, bytes)) if bytes.len() as u64 == range.end - range.start => Ok(bytes),
+        Ok((found, _)) => Err(BlobError::Short { key: key.to_owned(), expected: range.end, found }),
+        Err(error) => {
+            let error = BlobError::of(key, "read", error);
+            match store.head(&path).await {
+                Ok(meta)
+                    if meta.size < range.end && !matches!(error, BlobError::NotFound { .. }) =>
+                {
+                    let (key, expected, found) = (key.to_owned(), range.end, meta.size);
+                    Err(BlobError::Short { key, expected, found })
+                }
+                _ => Err(error),
+            }
+        }
+    }
+}
+
+fn path_of(key: &str) -> Result<Path, BlobError> {
+    Path::parse(key).map_err(|error| BlobError::of(key, "name", error.into()))
+}

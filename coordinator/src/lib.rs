@@ -1,5 +1,15 @@
 //! The coordinator: schedules rounds, aggregates updates, keeps the history.
+//!
+//! `core/round` says what happens; [`driver`] makes it durable; [`ingest`] takes what clients send;
+//! [`grpc`] is the only door. It never links candle: held-out evaluation is a client's work.
 
 pub mod aggregation;
+pub mod app;
 pub mod blobs;
+pub mod config;
+pub mod driver;
+pub mod grpc;
+pub mod ingest;
+mod specs;
 pub mod store;
+mod wakes;

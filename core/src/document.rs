@@ -40,7 +40,15 @@ pub fn read_document<T>(
             return Err(faults);
         }
     };
-    let shared = Rc::new(RefCell::new(faults));
+    read_table(table, read)
+}
+
+/// Takes a table apart; all faults come back together.
+///
+/// # Errors
+/// The faults, each with its path.
+pub fn read_table<T>(table: Table, read: impl FnOnce(&mut Section) -> T) -> Result<T, Faults> {
+    let shared = Rc::new(RefCell::new(Faults::default()));
     let mut root =
         Section { path: String::new(), table, asked: Vec::new(), faults: shared.clone() };
     let value = read(&mut root);

@@ -4,6 +4,7 @@
 //! arguments. Everything a coordinator and a client must agree on to the bit lives here.
 
 pub mod aggregate;
+pub mod binding;
 pub mod checkpoint;
 pub mod codec;
 pub mod digest;

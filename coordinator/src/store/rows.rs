@@ -1,5 +1,6 @@
 //! What the store takes and gives: rows as the rest of the coordinator sees them.
 
+use tributary_core::binding::{Binding, DataNeed};
 use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
 use tributary_core::name::{ClientName, JobId, TaskId};
@@ -16,6 +17,8 @@ pub struct NewJob {
     pub request_id: String,
     /// The spec document, verbatim.
     pub spec: String,
+    /// What it needs of a client's data.
+    pub data_need: DataNeed,
     /// The first checkpoint.
     pub checkpoint: CheckpointRow,
 }
@@ -142,23 +145,6 @@ pub struct ClientHello {
     pub bindings: Vec<Binding>,
 }
 
-/// One data set of a client: names, types and counts; never paths or rows.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Binding {
-    /// The site's name for it.
-    pub name: String,
-    /// The kind's word (`image`).
-    pub kind: String,
-    /// How many classes its labels have.
-    pub classes: u32,
-    /// The sizes of one row.
-    pub shape: Vec<u32>,
-    /// Rows for training.
-    pub train_examples: u64,
-    /// Rows held out for evaluation.
-    pub evaluate_examples: u64,
-}
-
 /// A client as listed.
 #[derive(Debug, Clone)]
 pub struct ClientRow {
@@ -168,6 +154,8 @@ pub struct ClientRow {
     pub first_seen_us: i64,
     /// Wall clock of its last poll or heartbeat.
     pub last_seen_us: i64,
+    /// Whether that is within the presence window, by the database's clock.
+    pub present: bool,
 }
 
 /// One line of a job's history as stored.

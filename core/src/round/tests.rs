@@ -1,1 +1,410 @@
+//! The machine by examples and by properties: no sequence of events reaches an impossible state, and
+//! the same events give the same state.
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::{Strategy, prop_oneof};
+use proptest::{collection::vec, proptest};
+
+use super::cohort::{Member, Roster, draw};
+use super::task::{Accepted, TaskEvent};
+use super::{
+    Effect, Event, FoldFacts, JobState, JobStatus, Phase, Policy, Rejection, TaskKind, TaskState,
+    step,
+};
+use crate::digest::Digest;
+use crate::metrics::Statistics;
+use crate::name::{ClientName, TaskId};
+use crate::spec::cohort::CohortSpec;
+
+fn policy(rounds: u32) -> Policy {
+    Policy {
+        rounds,
+        seed: 7,
+        cohort: CohortSpec {
+            fraction_train: 0.5,
+            min_available_clients: 3,
+            min_train_clients: 3,
+            min_updates: 2,
+            max_examples: 1000,
+            deadline_s: 10,
+            lease_s: 3,
+            max_attempts: 2,
+        },
+        final_evaluation: true,
+        spec: Digest::of(b"spec"),
+    }
+}
+
+fn name(i: usize) -> ClientName {
+    format!("site-{i}").parse().expect("a name")
+}
+
+fn roster(count: usize, present: impl Fn(usize) -> bool) -> Roster {
+    let member = |i| Member {
+        name: name(i),
+        train_examples: 100 + i as u64,
+        evaluate_examples: u64::from(i == 0) * 10,
+        present: present(i),
+    };
+    Roster::new((0..count).map(member).collect())
+}
+
+fn submitted() -> JobState {
+    let id = "job-1".parse().expect("a job id");
+    JobState::submitted(id, Digest::of(b"spec"), Digest::of(b"checkpoint 0"))
+}
+
+fn facts(round: u32) -> FoldFacts {
+    FoldFacts {
+        checkpoint_out: Digest::of(format!("checkpoint {round}").as_bytes()),
+        checkpoint_bytes: 1,
+        examples: 1,
+        statistics: Statistics::new(2).expect("statistics"),
+        bytes_up: 1,
+        bytes_down: 1,
+        fold_ms: 1,
+    }
+}
+
+/// A job under test, with the shortest words for what happens to it.
+struct Run {
+    state: JobState,
+    policy: Policy,
+    now: u64,
+}
+
+impl Run {
+    fn new(rounds: u32) -> Self {
+        Self { state: submitted(), policy: policy(rounds), now: 0 }
+    }
+
+    fn event(&mut self, event: Event) -> Result<Vec<Effect>, Rejection> {
+        let (state, effects) = step(&self.state, &self.policy, self.now, event)?;
+        self.state = state;
+        Ok(effects)
+    }
+
+    /// Ticks until nothing moves.
+    fn tick(&mut self, roster: &Roster) {
+        for _ in 0..10 {
+            let before = self.state.clone();
+            let event = Event::Tick { roster: Some(roster.clone()) };
+            let effects = self.event(event).expect("a tick is never refused");
+            if before == self.state || effects.contains(&Effect::Fold) {
+                break;
+            }
+        }
+    }
+
+    fn open(&self, kind: TaskKind) -> Vec<TaskId> {
+        let open = self.state.tasks.values().filter(|t| t.kind == kind && t.state.open());
+        open.map(|t| t.id.clone()).collect()
+    }
+
+    fn task(&mut self, id: &TaskId, event: TaskEvent) -> Result<(), Rejection> {
+        let client = self.state.tasks[id].client.clone();
+        let instance = "a".to_owned();
+        self.event(Event::Task { task: id.clone(), client, instance, event }).map(|_| ())
+    }
+
+    fn accept(&mut self, id: &TaskId) -> Result<(), Rejection> {
+        let digest = Digest::of(id.as_str().as_bytes());
+        self.task(id, TaskEvent::Accept(Accepted { digest, examples: 10 }))
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        self.state.round.as_ref().map(|r| r.phase)
+    }
+}
+
+#[test]
+fn a_job_runs_from_submission_to_completion() {
+    let mut run = Run::new(2);
+    let all = roster(6, |_| true);
+    for round in 1..=2 {
+        run.tick(&all);
+        assert_eq!(run.phase(), Some(Phase::Training));
+        let open = run.open(TaskKind::Train);
+        assert_eq!(open.len(), 3, "half of six");
+        for id in &open {
+            run.task(id, TaskEvent::Take).expect("take");
+            run.accept(id).expect("accept");
+        }
+        run.tick(&all);
+        assert_eq!(run.phase(), Some(Phase::Aggregating));
+        run.event(Event::Folded(facts(round))).expect("folded");
+        assert_eq!(run.state.checkpoint, facts(round).checkpoint_out);
+    }
+    run.tick(&all);
+    let evaluate = run.open(TaskKind::Evaluate);
+    assert_eq!(evaluate.len(), 1);
+    run.accept(&evaluate[0]).expect("evaluated");
+    run.tick(&all);
+    assert_eq!(run.state.status, JobStatus::Completed);
+}
+
+#[test]
+fn a_job_waits_until_enough_clients_are_present() {
+    let mut run = Run::new(1);
+    run.tick(&roster(6, |i| i < 2));
+    assert_eq!(run.phase(), Some(Phase::Selecting));
+    run.tick(&roster(6, |i| i < 3));
+    assert_eq!(run.phase(), Some(Phase::Training));
+}
+
+#[test]
+fn the_draw_depends_on_seed_round_and_attempt_alone() {
+    let (here, away) = (roster(20, |_| true), roster(20, |i| i.is_multiple_of(2)));
+    let none = BTreeSet::new();
+    let drawn = draw(&here, &none, 5, (7, 1, 1));
+    assert_eq!(drawn, draw(&away, &none, 5, (7, 1, 1)), "presence does not matter");
+    assert_ne!(drawn, draw(&here, &none, 5, (7, 2, 1)));
+    assert_ne!(drawn, draw(&here, &none, 5, (8, 1, 1)));
+}
+
+#[test]
+fn a_lapsed_lease_is_replaced_and_progress_keeps_one() {
+    let mut run = Run::new(1);
+    let all = roster(6, |_| true);
+    run.tick(&all);
+    let open = run.open(TaskKind::Train);
+    run.now = 2000;
+    run.task(&open[0], TaskEvent::Heartbeat { progress: 1, total: 9 }).expect("alive");
+    run.task(&open[1], TaskEvent::Heartbeat { progress: 0, total: 9 }).expect("alive");
+    run.now = 3500;
+    run.tick(&all);
+    assert!(run.state.tasks[&open[0]].state.open(), "progress keeps the lease");
+    for id in &open[1..] {
+        assert_eq!(run.state.tasks[id].state, TaskState::Lapsed, "no progress, no lease");
+    }
+    assert_eq!(run.open(TaskKind::Train).len(), 3, "two replacements");
+    assert!(matches!(run.accept(&open[1]), Err(Rejection::TaskEnded { .. })));
+}
+
+#[test]
+fn a_client_that_comes_back_is_asked_again_where_nobody_else_is_left() {
+    let mut run = Run::new(1);
+    let three = roster(3, |_| true);
+    run.tick(&three);
+    let open = run.open(TaskKind::Train);
+    assert_eq!(open.len(), 3);
+    run.accept(&open[0]).expect("accept");
+    run.accept(&open[1]).expect("accept");
+    run.now = 3500;
+    run.tick(&roster(3, |i| i != 1 && i != 0 && i != 2));
+    assert_eq!(run.open(TaskKind::Train).len(), 0, "lapsed, and nobody is present");
+    run.tick(&three);
+    assert_eq!(run.open(TaskKind::Train), vec![open[2].clone()], "the same task again");
+}
+
+#[test]
+fn at_the_deadline_enough_updates_close_and_too_few_try_again() {
+    let mut run = Run::new(1);
+    let all = roster(6, |_| true);
+    run.tick(&all);
+    let first = run.open(TaskKind::Train);
+    run.accept(&first[0]).expect("accept");
+    run.now = 10_000;
+    run.tick(&all);
+    let round = run.state.round.clone().expect("a round");
+    assert_eq!((round.attempt, round.phase), (2, Phase::Training));
+    assert_eq!(run.open(TaskKind::Train).len(), 2, "the accepted update is kept");
+    let late = run.accept(&first[1]);
+    assert!(matches!(late, Err(Rejection::TaskEnded { .. })), "{late:?}");
+    let second = run.open(TaskKind::Train);
+    run.accept(&second[0]).expect("accept");
+    run.now = 20_000;
+    run.tick(&all);
+    assert_eq!(run.phase(), Some(Phase::Aggregating));
+    assert_eq!(run.state.round.as_ref().map(|r| r.accepted.len()), Some(2));
+}
+
+#[test]
+fn attempts_end_and_say_why() {
+    let mut run = Run::new(1);
+    let three = roster(3, |_| true);
+    for _ in 0..2 {
+        run.tick(&three);
+        for id in run.open(TaskKind::Train) {
+            let reason = "no disk".to_owned();
+            run.task(&id, TaskEvent::Fail { reason }).expect("failed");
+        }
+        run.tick(&three);
+    }
+    assert_eq!(run.state.status, JobStatus::Failed);
+    let reason = run.state.reason.expect("a reason");
+    assert!(reason.starts_with("max_attempts") && reason.contains("no disk"), "{reason}");
+    assert_eq!(run.state.checkpoint, Digest::of(b"checkpoint 0"), "the last good one stands");
+}
+
+#[test]
+fn one_task_has_one_update() {
+    let mut run = Run::new(1);
+    run.tick(&roster(6, |_| true));
+    let id = run.open(TaskKind::Train)[0].clone();
+    run.accept(&id).expect("first");
+    run.accept(&id).expect("the same again");
+    let accepted = Digest::of(id.as_str().as_bytes());
+    let other = Accepted { digest: Digest::of(b"other"), examples: 10 };
+    let again = run.task(&id, TaskEvent::Accept(other));
+    assert_eq!(again, Err(Rejection::AlreadyAccepted { accepted }));
+    let next = run.open(TaskKind::Train)[0].clone();
+    let greedy = Accepted { digest: Digest::of(b"x"), examples: 1001 };
+    let found = run.task(&next, TaskEvent::Accept(greedy));
+    assert_eq!(found, Err(Rejection::ExamplesOutOfRange { max: 128, found: 1001 }));
+}
+
+#[test]
+fn a_newer_process_takes_the_task_over() {
+    let mut run = Run::new(1);
+    run.tick(&roster(6, |_| true));
+    let id = run.open(TaskKind::Train)[0].clone();
+    let client = run.state.tasks[&id].client.clone();
+    let mut act = |instance: &str, event: TaskEvent| {
+        let (task, client, instance) = (id.clone(), client.clone(), instance.to_owned());
+        run.event(Event::Task { task, client, instance, event }).map(|_| ())
+    };
+    act("old", TaskEvent::Take).expect("take");
+    act("new", TaskEvent::Take).expect("take over");
+    let beat = TaskEvent::Heartbeat { progress: 1, total: 2 };
+    assert_eq!(act("old", beat.clone()), Err(Rejection::Superseded));
+    act("new", beat).expect("alive");
+    let stranger = Event::Task {
+        task: id,
+        client: name(99),
+        instance: "x".to_owned(),
+        event: TaskEvent::Take,
+    };
+    assert_eq!(run.event(stranger), Err(Rejection::NotYourTask));
+}
+
+#[test]
+fn a_paused_job_stands_still() {
+    let mut run = Run::new(1);
+    let all = roster(6, |_| true);
+    run.tick(&all);
+    let id = run.open(TaskKind::Train)[0].clone();
+    run.event(Event::Pause).expect("pause");
+    run.now = 60_000;
+    run.tick(&all);
+    assert_eq!(run.phase(), Some(Phase::Training), "no deadline passes");
+    assert_eq!(run.accept(&id), Err(Rejection::JobPaused));
+    run.event(Event::Resume).expect("resume");
+    assert!(matches!(run.event(Event::Resume), Err(Rejection::WrongState { .. })));
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Tick { after_ms: u64, present: u8 },
+    Task { pick: usize, instance: bool, what: u8 },
+    Folded,
+    FoldFailed,
+    Pause,
+    Resume,
+    Cancel,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0_u64..4000, proptest::num::u8::ANY)
+            .prop_map(|(after_ms, present)| Op::Tick { after_ms, present }),
+        12 => (0_usize..16, proptest::bool::weighted(0.9), 0_u8..8)
+            .prop_map(|(pick, instance, what)| Op::Task { pick, instance, what }),
+        3 => proptest::strategy::Just(Op::Folded),
+        1 => proptest::strategy::Just(Op::FoldFailed),
+        1 => proptest::strategy::Just(Op::Pause),
+        2 => proptest::strategy::Just(Op::Resume),
+        1 => proptest::strategy::Just(Op::Cancel),
+    ]
+}
+
+fn event_of(op: &Op, state: &JobState) -> Option<Event> {
+    Some(match op {
+        Op::Tick { present, .. } => {
+            Event::Tick { roster: Some(roster(8, |i| present >> i & 1 == 1)) }
+        }
+        Op::Task { pick, instance, what } => {
+            let task = state.tasks.values().nth(*pick)?;
+            let digest = Digest::of(&[*what]);
+            let event = match what {
+                0 => TaskEvent::Take,
+                1 | 2 => TaskEvent::Heartbeat { progress: task.progress + 1, total: 9 },
+                3 => TaskEvent::Fail { reason: "cannot".to_owned() },
+                _ => TaskEvent::Accept(Accepted { digest, examples: u64::from(*what) }),
+            };
+            Event::Task {
+                task: task.id.clone(),
+                client: task.client.clone(),
+                instance: if *instance { "a" } else { "b" }.to_owned(),
+                event,
+            }
+        }
+        Op::Folded => Event::Folded(facts(state.round.as_ref()?.number)),
+        Op::FoldFailed => Event::FoldFailed { reason: "gone".to_owned() },
+        Op::Pause => Event::Pause,
+        Op::Resume => Event::Resume,
+        Op::Cancel => Event::Cancel { reason: "enough".to_owned() },
+    })
+}
+
+/// What must hold between a state and the next one.
+fn check(before: &JobState, after: &JobState) {
+    assert!(after.clock_ms >= before.clock_ms);
+    if before.status.ended() {
+        let mut same = after.clone();
+        same.clock_ms = before.clock_ms;
+        assert_eq!(&same, before, "what has ended stays as it is");
+    }
+    let key = |s: &JobState| s.round.as_ref().map(|r| (r.number, r.attempt));
+    assert!(key(after) >= key(before), "rounds go on, never back");
+    for task in before.tasks.values().filter(|t| t.state == TaskState::Accepted) {
+        let same_round = key(after).map(|k| k.0) == key(before).map(|k| k.0);
+        if same_round {
+            assert_eq!(after.tasks.get(&task.id), Some(task), "a receipt stands");
+        }
+    }
+    if after.status.ended() {
+        assert!(after.tasks.values().all(|t| !t.state.open()), "nothing is open at the end");
+    }
+    let Some(round) = &after.round else { return };
+    if before.checkpoint != after.checkpoint {
+        assert_eq!(round.phase, Phase::Committed, "only a commit makes a checkpoint");
+        assert_ne!(before.result, after.result);
+    }
+    if matches!(round.phase, Phase::Aggregating | Phase::Committed) {
+        let accepted: Vec<_> = round.accepted.iter().map(|id| &after.tasks[id]).collect();
+        assert!(accepted.len() >= 2, "min_updates");
+        assert!(accepted.windows(2).all(|pair| pair[0].client < pair[1].client));
+        let counted =
+            |t: &&super::Task| t.kind == TaskKind::Train && t.state == TaskState::Accepted;
+        assert_eq!(accepted.len(), after.tasks.values().filter(counted).count());
+    }
+}
+
+fn play(ops: &[Op], checked: bool) -> JobState {
+    let policy = policy(3);
+    let mut state = submitted();
+    let mut now = 0;
+    for op in ops {
+        if let Op::Tick { after_ms, .. } = op {
+            now += after_ms;
+        }
+        let Some(event) = event_of(op, &state) else { continue };
+        if let Ok((next, _)) = step(&state, &policy, now, event) {
+            if checked {
+                check(&state, &next);
+            }
+            state = next;
+        }
+    }
+    state
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_events_reaches_an_impossible_state(ops in vec(op(), 0..200)) {
+        let once = play(&ops, true);
+        assert_eq!(once, play(&ops, false), "the same events give the same state");
+    }
+}

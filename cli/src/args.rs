@@ -1,0 +1,215 @@
+//! The command line, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Run and look after federations.
+///
+/// `tributary demo` runs a whole one on this machine: a coordinator, four clients over gRPC, real
+/// handwritten digits. For your own: start `tributary-coordinator serve`, run `tributary-client run`
+/// where the data is, then `tributary submit job.toml` and `tributary watch JOB`.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Where the coordinator listens.
+    #[arg(
+        long,
+        global = true,
+        env = "TRIBUTARY_COORDINATOR",
+        default_value = "http://127.0.0.1:7443",
+        value_name = "URL"
+    )]
+    pub(crate) coordinator: String,
+    /// Tables for people, or JSON for programs.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Aligned columns.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole federation on this machine and watch it learn.
+    Demo(DemoArgs),
+    /// Submit a job from its spec.
+    Submit(SubmitArgs),
+    /// List jobs, or show one: where it stands and what it waits for.
+    Status {
+        /// A job id, or a spec's name (its newest job).
+        job: Option<String>,
+    },
+    /// Follow a job until it ends.
+    Watch {
+        /// A job id, or a spec's name (its newest job).
+        job: String,
+    },
+    /// List a job's rounds.
+    Rounds {
+        /// A job id, or a spec's name (its newest job).
+        job: String,
+    },
+    /// Show one round: phases, digests, every client's task.
+    Round {
+        /// A job id, or a spec's name (its newest job).
+        job: String,
+        /// The round's number, 1 for the first.
+        number: u32,
+    },
+    /// List the clients: who is there, with what data.
+    Clients,
+    /// List a job's history and what was refused.
+    Events {
+        /// A job id, or a spec's name (its newest job).
+        job: String,
+    },
+    /// Fetch models.
+    #[command(subcommand)]
+    Model(Model),
+    /// End a job; its last checkpoint stands.
+    Cancel {
+        /// A job id, or a spec's name (its newest job).
+        job: String,
+        /// Why, for the history.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Hold a job: nothing is offered and no deadline passes.
+    Pause {
+        /// A job id, or a spec's name (its newest job).
+        job: String,
+    },
+    /// Let a held job go on.
+    Resume {
+        /// A job id, or a spec's name (its newest job).
+        job: String,
+    },
+    /// Measure; each bench prints one JSON object on its last line.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for database, blobs, spec and model; a new temporary one unless given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// MNIST in IDX files (plain or .gz), with QMNIST's writer table where writers are asked for.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// How rows are dealt: iid, shards, dirichlet=ALPHA, or writers (needs --data).
+    #[arg(long, default_value = "iid", value_name = "P")]
+    pub(crate) partition: String,
+    /// How many clients train.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub(crate) clients: u32,
+    /// How many rounds.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: Option<u32>,
+    /// A spec of your own, as it is (for 1×8×8 digits, or 1×28×28 with --data).
+    #[arg(long, value_name = "FILE", conflicts_with = "rounds")]
+    pub(crate) spec: Option<PathBuf>,
+    /// postgres://USER@HOST/DATABASE instead of a SQLite file in the folder.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SubmitArgs {
+    /// The spec.
+    #[arg(value_name = "JOB.TOML")]
+    pub(crate) spec: PathBuf,
+    /// Only check the spec.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Your own key for this submission: the same key never makes a second job.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) request_id: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Model {
+    /// Fetch a checkpoint as a safetensors file.
+    Pull(PullArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PullArgs {
+    /// A job id, or a spec's name (its newest job).
+    pub(crate) job: String,
+    /// The round that made it (0 for the first checkpoint); the last one unless given.
+    #[arg(long, value_name = "N")]
+    pub(crate) round: Option<u32>,
+    /// Where to write it; JOB-ROUND.safetensors unless given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Rounds with no training: coordinator and clients as processes, real gRPC, real database.
+    Rounds(RoundsArgs),
+    /// Folding stored updates against a plain add of the same bytes.
+    Aggregate(AggregateArgs),
+    /// A coordinator for a bench, in its own process.
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long)]
+        database: Option<String>,
+    },
+    /// A client that trains nothing, in its own process.
+    #[command(hide = true)]
+    Echo {
+        #[arg(long)]
+        at: String,
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long)]
+        features: u32,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RoundsArgs {
+    /// How many clients, all of which take part in every round.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) clients: u32,
+    /// Parameters of the model (a multiple of ten).
+    #[arg(long, default_value_t = 1000, value_name = "P")]
+    pub(crate) params: u32,
+    /// Rounds that are measured, after one to warm up.
+    #[arg(long, default_value_t = 50, value_name = "R")]
+    pub(crate) rounds: u32,
+    /// postgres://USER@HOST/DATABASE instead of SQLite.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct AggregateArgs {
+    /// The rule.
+    #[arg(long, default_value = "fedavg")]
+    pub(crate) rule: String,
+    /// How many updates are folded.
+    #[arg(long, default_value_t = 50, value_name = "K")]
+    pub(crate) updates: u32,
+    /// Parameters of the model.
+    #[arg(long, default_value_t = 10_000_000, value_name = "P")]
+    pub(crate) params: u64,
+    /// Where the updates are stored while it runs; a temporary folder unless given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}

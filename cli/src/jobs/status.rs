@@ -1,0 +1,98 @@
+//! `tributary status`: all jobs in a table, or one job whole.
+
+use anyhow::Context;
+use tributary_proto::v1;
+
+use crate::args::Output;
+use crate::connect::{jobs, said};
+use crate::jobs::print_json;
+use crate::table::{Align, Table, ratio};
+
+pub(crate) async fn run(at: &str, job: Option<&str>, out: Output) -> anyhow::Result<()> {
+    match job {
+        Some(job) => one(at, job, out).await,
+        None => all(at, out).await,
+    }
+}
+
+async fn all(at: &str, out: Output) -> anyhow::Result<()> {
+    let mut client = jobs(at).await?;
+    let mut listed = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListJobsRequest { page_size: 0, page_token, status: String::new() };
+        let page = client.list_jobs(request).await.map_err(said)?.into_inner();
+        listed.extend(page.jobs);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if out == Output::Json {
+        return print_json(&listed);
+    }
+    if listed.is_empty() {
+        println!("no jobs yet: submit one with `tributary submit job.toml`");
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        ("JOB", Align::Left),
+        ("STATUS", Align::Left),
+        ("PHASE", Align::Left),
+        ("ROUNDS", Align::Right),
+        ("TEST ACCURACY", Align::Right),
+        ("REASON", Align::Left),
+    ]);
+    for job in listed {
+        table.row(vec![
+            job.job_id,
+            job.status,
+            job.phase,
+            format!("{}/{}", job.rounds_committed, job.rounds),
+            ratio(job.evaluation.map(|m| m.accuracy)),
+            job.reason,
+        ]);
+    }
+    println!("{}", table.render());
+    Ok(())
+}
+
+async fn one(at: &str, job: &str, out: Output) -> anyhow::Result<()> {
+    let request = v1::GetJobRequest { job: job.to_owned() };
+    let answer = jobs(at).await?.get_job(request).await.map_err(said)?.into_inner();
+    let job = answer.job.context("the coordinator's answer was empty")?;
+    match out {
+        Output::Json => print_json(&job),
+        Output::Table => {
+            println!("{}", describe(&job));
+            Ok(())
+        }
+    }
+}
+
+/// A job in lines of a name and a value.
+pub(crate) fn describe(job: &v1::Job) -> String {
+    let mut lines = vec![
+        ("job", job.job_id.clone()),
+        ("status", job.status.clone()),
+        ("phase", format!("{} (attempt {})", job.phase, job.attempt)),
+        ("rounds", format!("{} of {} committed", job.rounds_committed, job.rounds)),
+        ("parameters", job.parameters.to_string()),
+        ("checkpoint", job.checkpoint_digest.clone()),
+        ("result", job.result_digest.clone()),
+        ("spec", job.spec_digest.clone()),
+    ];
+    if !job.reason.is_empty() {
+        lines.insert(2, ("reason", job.reason.clone()));
+    }
+    if let Some(metrics) = &job.evaluation {
+        let text = format!(
+            "accuracy {:.4}, macro-F1 {:.4}, loss {:.4} on {} held-out examples",
+            metrics.accuracy, metrics.macro_f1, metrics.loss, metrics.examples
+        );
+        lines.push(("evaluation", text));
+    }
+    let lines: Vec<String> =
+        lines.into_iter().map(|(name, value)| format!("{name:<11} {value}")).collect();
+    lines.join("\n")
+}

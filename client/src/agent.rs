@@ -1,0 +1,169 @@
+//! The agent's loop: poll → fetch → train → upload → receipt, for months.
+//!
+//! It has no state that matters but the spool: after a kill the coordinator names the same task
+//! again, and either the finished update is there and is sent, or the work is done again to the
+//! same bytes.
+
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tributary_core::name::ClientName;
+use tributary_proto::convert::binding_to_wire;
+use tributary_proto::{PROTOCOL_VERSION, v1};
+
+use crate::observer::{AgentEvent, Observer};
+use crate::rpc::{Backoff, CallError, Client, Me, connect, limited};
+use crate::spool::{Spool, SpoolError};
+use crate::trainer::Trainer;
+use work::{Outcome, Work};
+
+/// How long a poll may wait at the coordinator.
+const POLL_WAIT: Duration = Duration::from_secs(25);
+/// How much longer its answer may take on the way.
+const POLL_SLACK: Duration = Duration::from_secs(15);
+
+/// Who an agent is and where it works.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The coordinator's address, such as `http://127.0.0.1:7443`.
+    pub coordinator: String,
+    /// The operator-given name.
+    pub name: ClientName,
+    /// The folder that survives kills; one agent each.
+    pub state_dir: PathBuf,
+}
+
+/// Why an agent cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The coordinator's address is no address.
+    #[error("coordinator: expected an address such as http://127.0.0.1:7443: {0}")]
+    Address(#[from] tonic::transport::Error),
+    /// Another process took over.
+    #[error("another process with the name {0} took over: names are unique in a federation")]
+    Superseded(ClientName),
+    /// The coordinator does not want this client.
+    #[error("the coordinator refuses this client: {0}")]
+    Refused(String),
+}
+
+/// The agent on a data-holding machine.
+pub struct Agent {
+    pub(crate) config: AgentConfig,
+    pub(crate) trainer: Arc<dyn Trainer>,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+impl Agent {
+    /// An agent that trains with `trainer`, and tells `observer`.
+    #[must_use]
+    pub fn new(
+        config: AgentConfig,
+        trainer: Arc<dyn Trainer>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self { config, trainer, observer }
+    }
+
+    /// Works until `stop`. A coordinator that is away is waited for without limit.
+    ///
+    /// # Errors
+    /// When it can never go on: see [`AgentError`].
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let spool = Arc::new(Spool::open(&self.config.state_dir)?);
+        let client = connect(&self.config.coordinator)?;
+        let me =
+            Me { client: self.config.name.to_string(), instance: uuid::Uuid::new_v4().to_string() };
+        let work = Work { agent: &self, spool, client: client.clone(), me: me.clone() };
+        work.settle(&stop).await?;
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            self.observer.event(AgentEvent::Waiting);
+            let polled = tokio::select! {
+                polled = self.poll(client.clone(), &me) => polled,
+                () = stop.cancelled() => break,
+            };
+            match polled {
+                Ok(Some(task)) => {
+                    backoff.reset();
+                    self.work_on(&work, task, &stop).await?;
+                }
+                Ok(None) => backoff.reset(),
+                Err(CallError::Refused { reason, message }) => {
+                    return Err(self.refused(&reason, message));
+                }
+                Err(error) => self.away(&mut backoff, &error, &stop).await,
+            }
+        }
+        Ok(())
+    }
+
+    async fn work_on(
+        &self,
+        work: &Work<'_>,
+        task: v1::Task,
+        stop: &CancellationToken,
+    ) -> Result<(), AgentError> {
+        match work.perform(task, stop).await? {
+            Outcome::Receipt(digest) => self.observer.event(AgentEvent::Receipt { digest }),
+            Outcome::Dropped(reason) => self.observer.event(AgentEvent::Dropped { reason }),
+            Outcome::Stopped => {}
+        }
+        Ok(())
+    }
+
+    async fn poll(&self, mut client: Client, me: &Me) -> Result<Option<v1::Task>, CallError> {
+        let wait_ms = u32::try_from(POLL_WAIT.as_millis()).unwrap_or(u32::MAX);
+        let request = v1::PollRequest {
+            caller: me.caller(),
+            protocol_version: PROTOCOL_VERSION,
+            software: concat!("tributary-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+            bindings: self.trainer.bindings().iter().map(binding_to_wire).collect(),
+            wait_ms,
+        };
+        let answer = limited(POLL_WAIT + POLL_SLACK, client.poll(request)).await?;
+        match answer.answer {
+            Some(v1::poll_response::Answer::Task(task)) => Ok(Some(task)),
+            Some(v1::poll_response::Answer::Wait(wait)) => {
+                let pause = u64::from(wait.retry_after_ms).min(60_000);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                Ok(None)
+            }
+            None => Err(CallError::Away("the coordinator's answer was empty".to_owned(), None)),
+        }
+    }
+
+    /// Waits before the next try, and says so.
+    pub(crate) async fn away(
+        &self,
+        backoff: &mut Backoff,
+        error: &CallError,
+        stop: &CancellationToken,
+    ) {
+        let asked = match error {
+            CallError::Away(_, asked) => *asked,
+            _ => None,
+        };
+        let wait = backoff.wait(asked);
+        let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.observer.event(AgentEvent::Away { error: error.to_string(), retry_in_ms });
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    pub(crate) fn refused(&self, reason: &str, message: String) -> AgentError {
+        match reason {
+            "superseded" => AgentError::Superseded(self.config.name.clone()),
+            _ => AgentError::Refused(message),
+        }
+    }
+}

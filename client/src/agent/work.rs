@@ -1,0 +1,430 @@
+//! One task from its start to its receipt: fetch, train, make durable, send; with heartbeats beside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tributary_core::digest::Digest;
+use tributary_core::name::{ClientName, TaskId};
+use tributary_core::params::ParameterSet;
+use tributary_core::spec::JobSpec;
+use tributary_proto::convert::statistics_to_wire;
+use tributary_proto::v1;
+
+use super::{Agent, AgentError};
+use crate::observer::{AgentEvent, Observer};
+use crate::rpc::{Backoff, CALL, CallError, Client, Me, Outgoing, fetch, limited, upload};
+use crate::spool::Spool;
+use crate::trainer::{Control, Order, Trainer, TrainerError};
+
+/// The shortest and the longest time between heartbeats, whatever the coordinator asks for.
+const HEARTBEAT_MS: std::ops::RangeInclusive<u32> = 50..=60_000;
+
+/// How a task ended for this client.
+pub(super) enum Outcome {
+    /// The digest that counts.
+    Receipt(String),
+    /// No result, and why.
+    Dropped(String),
+    /// The agent is to stop; the task stays open.
+    Stopped,
+}
+
+/// What a task's steps share with its heartbeats.
+#[derive(Default)]
+struct Pulse {
+    /// Everything that moved: chunks and batches; a lease lives by its growth.
+    steps: AtomicU64,
+    total: AtomicU64,
+    unwanted: AtomicBool,
+    superseded: AtomicBool,
+}
+
+/// An agent at work.
+pub(super) struct Work<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) spool: Arc<Spool>,
+    pub(super) client: Client,
+    pub(super) me: Me,
+}
+
+/// A task whose message has been checked.
+struct Checked {
+    id: TaskId,
+    evaluate: bool,
+    round: u32,
+    spec: Arc<JobSpec>,
+    checkpoint: Digest,
+    checkpoint_bytes: u64,
+    heartbeat: Duration,
+}
+
+impl Work<'_> {
+    /// Sends what an earlier process finished and has no receipt for.
+    pub(super) async fn settle(&self, stop: &CancellationToken) -> Result<(), AgentError> {
+        for (task, outgoing) in self.spool.left_over() {
+            let pulse = Arc::new(Pulse::default());
+            let outcome = self.send(&task, &outgoing, &pulse, stop).await?;
+            if !matches!(outcome, Outcome::Stopped) {
+                self.spool.forget(&task);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does a task. Errors of the way are tried again; only what ends the agent comes back.
+    pub(super) async fn perform(
+        &self,
+        task: v1::Task,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, AgentError> {
+        let id = task.task_id.clone();
+        let checked = match check(task) {
+            Ok(checked) => checked,
+            Err(reason) => return self.unable(&id, reason, stop).await,
+        };
+        let kind = if checked.evaluate { "evaluate" } else { "train" };
+        self.agent.observer.event(AgentEvent::Task {
+            kind,
+            job: checked.spec.name.clone(),
+            round: checked.round,
+        });
+        let pulse = Arc::new(Pulse::default());
+        let beating = self.beat(&checked, pulse.clone());
+        let outcome = self.work(&checked, &pulse, stop).await;
+        beating.abort();
+        if pulse.superseded.load(Ordering::Relaxed) {
+            return Err(AgentError::Superseded(self.agent.config.name.clone()));
+        }
+        let outcome = outcome?;
+        if !matches!(outcome, Outcome::Stopped) {
+            self.spool.forget(&checked.id);
+        }
+        Ok(outcome)
+    }
+
+    async fn work(
+        &self,
+        task: &Checked,
+        pulse: &Arc<Pulse>,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, AgentError> {
+        if let Some(outgoing) = self.spool.finished(&task.id) {
+            return self.send(&task.id, &outgoing, pulse, stop).await;
+        }
+        let checkpoint = match self.checkpoint(task, pulse, stop).await? {
+            Ok(checkpoint) => checkpoint,
+            Err(outcome) => return Ok(outcome),
+        };
+        if task.evaluate {
+            return self.evaluate(task, checkpoint, pulse, stop).await;
+        }
+        match self.train(task, checkpoint, pulse, stop).await {
+            Ok(outgoing) => self.send(&task.id, &outgoing, pulse, stop).await,
+            Err(TrainerError::Cancelled) => Ok(self.cancelled(stop)),
+            Err(TrainerError::Unable(reason)) => self.unable(task.id.as_str(), reason, stop).await,
+        }
+    }
+
+    fn cancelled(&self, stop: &CancellationToken) -> Outcome {
+        if stop.is_cancelled() {
+            return Outcome::Stopped;
+        }
+        Outcome::Dropped("the coordinator no longer wants it".to_owned())
+    }
+
+    /// The checkpoint, fetched where it is not there yet.
+    async fn checkpoint(
+        &self,
+        task: &Checked,
+        pulse: &Arc<Pulse>,
+        stop: &CancellationToken,
+    ) -> Result<Result<ParameterSet, Outcome>, AgentError> {
+        let path = self.spool.checkpoint_path(task.checkpoint);
+        let mut backoff = Backoff::new();
+        loop {
+            let mut client = self.client.clone();
+            let (digest, bytes) = (task.checkpoint, task.checkpoint_bytes);
+            let step = || {
+                pulse.steps.fetch_add(1, Ordering::Relaxed);
+            };
+            let fetching = fetch(&mut client, &self.me, digest, bytes, &path, step);
+            let result = tokio::select! {
+                result = fetching => result,
+                () = stop.cancelled() => return Ok(Err(Outcome::Stopped)),
+            };
+            let error = match result {
+                Ok(()) => match self.read(task).await {
+                    Ok(Some(parameters)) => return Ok(Ok(parameters)),
+                    Ok(None) => CallError::Away("the checkpoint was damaged".to_owned(), None),
+                    Err(reason) => {
+                        let outcome = self.unable(task.id.as_str(), reason, stop).await?;
+                        return Ok(Err(outcome));
+                    }
+                },
+                Err(CallError::Refused { reason, message }) => {
+                    return Ok(Err(Outcome::Dropped(format!("{reason}: {message}"))));
+                }
+                Err(error) => error,
+            };
+            if pulse.unwanted.load(Ordering::Relaxed) {
+                return Ok(Err(self.cancelled(stop)));
+            }
+            self.agent.away(&mut backoff, &error, stop).await;
+            if stop.is_cancelled() {
+                return Ok(Err(Outcome::Stopped));
+            }
+        }
+    }
+
+    async fn read(&self, task: &Checked) -> Result<Option<ParameterSet>, String> {
+        let (spool, digest, spec) = (self.spool.clone(), task.checkpoint, task.spec.clone());
+        let read = move || {
+            let parameters = spool.checkpoint(digest, spec.model.schema());
+            spool.trim_checkpoints();
+            parameters
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
+    }
+
+    async fn train(
+        &self,
+        task: &Checked,
+        checkpoint: ParameterSet,
+        pulse: &Arc<Pulse>,
+        stop: &CancellationToken,
+    ) -> Result<Outgoing, TrainerError> {
+        let (spool, id) = (self.spool.clone(), task.id.clone());
+        self.with_trainer(task, checkpoint, pulse, stop, move |trainer, order, control| {
+            let trained = trainer.train(order, control)?;
+            spool
+                .finish(&id, order.spec.model.schema(), trained)
+                .map_err(|error| TrainerError::Unable(error.to_string()))
+        })
+        .await
+    }
+
+    async fn evaluate(
+        &self,
+        task: &Checked,
+        checkpoint: ParameterSet,
+        pulse: &Arc<Pulse>,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, AgentError> {
+        let scored = self
+            .with_trainer(task, checkpoint, pulse, stop, |trainer, order, control| {
+                trainer.evaluate(order, control)
+            })
+            .await;
+        let statistics = match scored {
+            Ok(statistics) => statistics,
+            Err(TrainerError::Cancelled) => return Ok(self.cancelled(stop)),
+            Err(TrainerError::Unable(reason)) => {
+                return self.unable(task.id.as_str(), reason, stop).await;
+            }
+        };
+        let request = v1::SubmitEvaluationRequest {
+            caller: self.me.caller(),
+            task_id: task.id.to_string(),
+            statistics: Some(statistics_to_wire(&statistics)),
+        };
+        self.until_answered(stop, pulse, || {
+            let mut client = self.client.clone();
+            let request = request.clone();
+            async move {
+                let answer = limited(CALL, client.submit_evaluation(request)).await?;
+                Ok(answer.receipt.map(|r| r.update_digest).unwrap_or_default())
+            }
+        })
+        .await
+    }
+
+    /// Runs the trainer on a thread of its own, with its progress in `pulse`.
+    async fn with_trainer<T: Send + 'static>(
+        &self,
+        task: &Checked,
+        checkpoint: ParameterSet,
+        pulse: &Arc<Pulse>,
+        stop: &CancellationToken,
+        work: impl FnOnce(&dyn Trainer, &Order<'_>, &dyn Control) -> Result<T, TrainerError>
+        + Send
+        + 'static,
+    ) -> Result<T, TrainerError> {
+        let trainer = self.agent.trainer.clone();
+        let name: ClientName = self.agent.config.name.clone();
+        let (spec, round) = (task.spec.clone(), task.round);
+        let follow = Follow {
+            pulse: pulse.clone(),
+            observer: self.agent.observer.clone(),
+            stop: stop.clone(),
+        };
+        let running = tokio::task::spawn_blocking(move || {
+            let order = Order { spec: &spec, round, client: &name, checkpoint: &checkpoint };
+            work(trainer.as_ref(), &order, &follow)
+        });
+        running.await.unwrap_or_else(|error| Err(TrainerError::Unable(error.to_string())))
+    }
+
+    /// Sends a finished update until there is a receipt or a refusal.
+    async fn send(
+        &self,
+        task: &TaskId,
+        outgoing: &Outgoing,
+        pulse: &Arc<Pulse>,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, AgentError> {
+        tracing::debug!(%task, digest = %outgoing.digest, "sending");
+        self.agent.observer.event(AgentEvent::Sending { bytes: outgoing.bytes });
+        self.until_answered(stop, pulse, || {
+            let mut client = self.client.clone();
+            let pulse = pulse.clone();
+            let step: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+                pulse.steps.fetch_add(1, Ordering::Relaxed);
+            });
+            async move {
+                let receipt = upload(&mut client, &self.me, outgoing, step).await?;
+                Ok(receipt.update_digest)
+            }
+        })
+        .await
+    }
+
+    async fn unable(
+        &self,
+        task: &str,
+        reason: String,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, AgentError> {
+        let request = v1::ReportFailureRequest {
+            caller: self.me.caller(),
+            task_id: task.to_owned(),
+            reason: reason.clone(),
+        };
+        let pulse = Arc::new(Pulse::default());
+        let outcome = self
+            .until_answered(stop, &pulse, || {
+                let mut client = self.client.clone();
+                let request = request.clone();
+                async move {
+                    limited(CALL, client.report_failure(request)).await?;
+                    Ok(String::new())
+                }
+            })
+            .await?;
+        Ok(match outcome {
+            Outcome::Stopped => Outcome::Stopped,
+            _ => Outcome::Dropped(reason),
+        })
+    }
+
+    /// Calls until there is an answer; a coordinator that is away is waited for without limit.
+    async fn until_answered<F>(
+        &self,
+        stop: &CancellationToken,
+        pulse: &Pulse,
+        call: impl Fn() -> F,
+    ) -> Result<Outcome, AgentError>
+    where
+        F: Future<Output = Result<String, CallError>>,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            let result = tokio::select! {
+                result = call() => result,
+                () = stop.cancelled() => return Ok(Outcome::Stopped),
+            };
+            match result {
+                Ok(digest) => return Ok(Outcome::Receipt(digest)),
+                Err(CallError::Refused { reason, message }) if reason == "superseded" => {
+                    return Err(self.agent.refused(&reason, message));
+                }
+                Err(CallError::Refused { reason, message }) => {
+                    return Ok(Outcome::Dropped(format!("{reason}: {message}")));
+                }
+                Err(error) => self.agent.away(&mut backoff, &error, stop).await,
+            }
+            if stop.is_cancelled() {
+                return Ok(Outcome::Stopped);
+            }
+            if pulse.unwanted.load(Ordering::Relaxed) {
+                return Ok(self.cancelled(stop));
+            }
+        }
+    }
+
+    /// Heartbeats until the task ends.
+    fn beat(&self, task: &Checked, pulse: Arc<Pulse>) -> JoinHandle<()> {
+        let (mut client, me) = (self.client.clone(), self.me.clone());
+        let (task_id, every) = (task.id.to_string(), task.heartbeat);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let request = v1::HeartbeatRequest {
+                    caller: me.caller(),
+                    task_id: task_id.clone(),
+                    progress: pulse.steps.load(Ordering::Relaxed),
+                    progress_total: pulse.total.load(Ordering::Relaxed),
+                };
+                // A heartbeat that fails is followed by the next one.
+                let Ok(answer) = limited(CALL, client.heartbeat(request)).await else { continue };
+                if answer.action() == v1::heartbeat_response::Action::Stop {
+                    let superseded = answer.reason == "superseded";
+                    pulse.superseded.store(superseded, Ordering::Relaxed);
+                    pulse.unwanted.store(true, Ordering::Relaxed);
+                    return;
+                }
+            }
+        })
+    }
+}
+
+/// Checks a task's message; the reason says what is wrong with it.
+fn check(task: v1::Task) -> Result<Checked, String> {
+    let id = task.task_id.parse().map_err(|error| format!("task_id: {error}"))?;
+    let evaluate = task.kind() == v1::TaskKind::Evaluate;
+    if task.kind() == v1::TaskKind::Unspecified {
+        return Err("a task of a kind that this client does not know".to_owned());
+    }
+    if Digest::of(task.spec.as_bytes()).to_string() != task.spec_digest {
+        return Err("the spec's digest is not the task's".to_owned());
+    }
+    let spec = JobSpec::parse(&task.spec).map_err(|faults| format!("the spec has {faults}"))?;
+    let checkpoint =
+        task.checkpoint_digest.parse().map_err(|error| format!("checkpoint_digest: {error}"))?;
+    let expected = tributary_core::checkpoint::file_len(spec.model.schema());
+    if task.checkpoint_bytes != expected {
+        let found = task.checkpoint_bytes;
+        return Err(format!("expected a checkpoint of {expected} bytes, found {found}"));
+    }
+    let millis = task.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
+    Ok(Checked {
+        id,
+        evaluate,
+        round: task.round,
+        spec: Arc::new(spec),
+        checkpoint,
+        checkpoint_bytes: task.checkpoint_bytes,
+        heartbeat: Duration::from_millis(millis.into()),
+    })
+}
+
+/// The trainer's side of a pulse.
+struct Follow {
+    pulse: Arc<Pulse>,
+    observer: Arc<dyn Observer>,
+    stop: CancellationToken,
+}
+
+impl Control for Follow {
+    fn progress(&self, done: u64, total: u64) {
+        self.pulse.steps.fetch_add(1, Ordering::Relaxed);
+        self.pulse.total.store(total, Ordering::Relaxed);
+        self.observer.event(AgentEvent::Progress { done, total });
+    }
+
+    fn cancelled(&self) -> bool {
+        self.stop.is_cancelled() || self.pulse.unwanted.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,139 @@
+//! The agent's side of the wire: one connection, calls with time limits, and what an error means.
+
+mod fetch;
+mod upload;
+
+pub(crate) use fetch::fetch;
+pub(crate) use upload::{Outgoing, upload};
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tributary_proto::fault::{reason, retry_after};
+use tributary_proto::v1::participant_service_client::ParticipantServiceClient;
+use tributary_proto::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, v1};
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an ordinary call may take.
+pub(crate) const CALL: Duration = Duration::from_secs(30);
+/// How long a stream may be silent.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+/// A dead coordinator is noticed within these two together.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+pub(crate) type Client = ParticipantServiceClient<Channel>;
+
+/// Why a call gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// Trying again may help: the coordinator is away, busy, or bytes were damaged.
+    #[error("{0}")]
+    Away(String, Option<Duration>),
+    /// The coordinator says no, for a stable reason.
+    #[error("{reason}: {message}")]
+    Refused { reason: String, message: String },
+    /// This machine's disk or memory failed.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let again = retry_after(&status);
+        match (status.code(), reason(&status)) {
+            (_, Some(_)) if again.is_some() => CallError::Away(text(&status), again),
+            (_, Some(reason)) => {
+                CallError::Refused { reason, message: status.message().to_owned() }
+            }
+            // A coordinator answers with a reason: without one something between us broke.
+            _ => CallError::Away(text(&status), again),
+        }
+    }
+}
+
+impl From<std::io::Error> for CallError {
+    fn from(error: std::io::Error) -> Self {
+        CallError::Local(error.to_string())
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = match status.code() {
+        Code::Unknown | Code::Unavailable => status.message().to_owned(),
+        code => format!("{code}: {}", status.message()),
+    };
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// A connection that is made when it is first needed, and again whenever it breaks.
+pub(crate) fn connect(coordinator: &str) -> Result<Client, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(coordinator.to_owned())?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    Ok(ParticipantServiceClient::new(endpoint.connect_lazy())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// A call with a time limit.
+pub(crate) async fn limited<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => Ok(result?.into_inner()),
+        Err(_) => Err(CallError::Away(format!("no answer within {} s", limit.as_secs()), None)),
+    }
+}
+
+/// Who calls.
+#[derive(Clone)]
+pub(crate) struct Me {
+    pub(crate) client: String,
+    pub(crate) instance: String,
+}
+
+impl Me {
+    pub(crate) fn caller(&self) -> Option<v1::Caller> {
+        let (client, instance_id) = (self.client.clone(), self.instance.clone());
+        Some(v1::Caller { client, instance_id })
+    }
+}
+
+/// Waits between tries: twice as long each time up to a limit, of which a random half, so that a
+/// thousand clients do not come back in the same instant.
+pub(crate) struct Backoff {
+    next: Duration,
+}
+
+/// The first and the longest wait.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self { next: BACKOFF.0 }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.next = BACKOFF.0;
+    }
+
+    pub(crate) fn wait(&mut self, asked: Option<Duration>) -> Duration {
+        let longest = self.next.max(asked.unwrap_or_default()).min(BACKOFF.1);
+        self.next = (self.next * 2).min(BACKOFF.1);
+        let [a, b, ..] = *uuid::Uuid::new_v4().as_bytes();
+        let share = f64::from(u16::from_le_bytes([a, b])) / f64::from(u16::MAX);
+        longest.mul_f64(0.5 + 0.5 * share)
+    }
+}

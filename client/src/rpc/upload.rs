@@ -1,0 +1,131 @@
+//! Sending an update: its header, then the parts that the coordinator does not have yet, read from
+//! the file chunk by chunk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tributary_core::codec;
+use tributary_core::digest::Digest;
+use tributary_core::metrics::Statistics;
+use tributary_proto::convert::statistics_to_wire;
+use tributary_proto::{CHUNK_BYTES, v1};
+
+use super::{CALL, CallError, Client, Me, SILENCE, limited};
+
+/// Chunks between the file and the connection.
+const CHUNKS_AHEAD: usize = 2;
+
+/// An update that lies in a file.
+#[derive(Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) task: String,
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) bytes: u64,
+    pub(crate) parts: Vec<Digest>,
+    pub(crate) examples: u64,
+    pub(crate) statistics: Statistics,
+}
+
+/// Sends an update and gives the receipt. `step` is called for each chunk.
+pub(crate) async fn upload(
+    client: &mut Client,
+    me: &Me,
+    outgoing: &Outgoing,
+    step: Arc<dyn Fn() + Send + Sync>,
+) -> Result<v1::Receipt, CallError> {
+    let mut held = Vec::new();
+    // An update of one part is sent as quickly as it is asked for.
+    if outgoing.parts.len() > 1 {
+        let request = v1::GetUploadRequest {
+            caller: me.caller(),
+            task_id: outgoing.task.clone(),
+            update_digest: outgoing.digest.to_string(),
+            bytes: outgoing.bytes,
+        };
+        let answer = limited(CALL, client.get_upload(request)).await?;
+        if let Some(receipt) = answer.receipt {
+            return Ok(receipt);
+        }
+        held = answer.held_parts;
+    }
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    let reading =
+        tokio::spawn(send_parts(me.clone(), outgoing.clone(), held, sender, step.clone()));
+    let answer = client.upload_update(ReceiverStream::new(receiver));
+    tokio::pin!(answer);
+    // Time runs only while nothing moves: a slow link may take as long as it needs.
+    let result = loop {
+        tokio::select! {
+            result = &mut answer => break result,
+            () = tokio::time::sleep(SILENCE), if reading.is_finished() => {
+                break Err(tonic::Status::deadline_exceeded("no receipt within 60 s"));
+            }
+            () = tokio::time::sleep(SILENCE * 10), if !reading.is_finished() => {
+                break Err(tonic::Status::deadline_exceeded("the upload stood still"));
+            }
+        }
+    };
+    reading.abort();
+    let read = reading.await;
+    let response = match (result, read) {
+        (Ok(response), _) => response,
+        (Err(_), Ok(Err(error))) => return Err(error),
+        (Err(status), _) => return Err(status.into()),
+    };
+    response
+        .into_inner()
+        .receipt
+        .ok_or_else(|| CallError::Away("the coordinator gave no receipt".to_owned(), None))
+}
+
+async fn send_parts(
+    me: Me,
+    outgoing: Outgoing,
+    held: Vec<u32>,
+    sender: mpsc::Sender<v1::UploadUpdateRequest>,
+    step: Arc<dyn Fn() + Send + Sync>,
+) -> Result<(), CallError> {
+    use v1::upload_update_request::Message;
+    let header = v1::UploadHeader {
+        caller: me.caller(),
+        task_id: outgoing.task.clone(),
+        update_digest: outgoing.digest.to_string(),
+        bytes: outgoing.bytes,
+        part_digests: outgoing.parts.iter().map(|d| d.as_bytes().to_vec().into()).collect(),
+        examples: outgoing.examples,
+        statistics: Some(statistics_to_wire(&outgoing.statistics)),
+    };
+    let first = v1::UploadUpdateRequest { message: Some(Message::Header(header)) };
+    if sender.send(first).await.is_err() {
+        return Ok(());
+    }
+    let mut file = tokio::fs::File::open(&outgoing.path).await?;
+    file.set_max_buf_size(CHUNK_BYTES);
+    for part in 0..codec::part_count(outgoing.bytes) {
+        if held.contains(&part) {
+            continue;
+        }
+        let Some(range) = codec::part_range(part, outgoing.bytes) else { break };
+        file.seek(std::io::SeekFrom::Start(range.start)).await?;
+        let mut left = range.end - range.start;
+        while left > 0 {
+            let take = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+            let mut data = BytesMut::zeroed(take);
+            file.read_exact(&mut data).await?;
+            left -= take as u64;
+            let chunk = v1::UploadChunk { part, data: data.freeze() };
+            let message = v1::UploadUpdateRequest { message: Some(Message::Chunk(chunk)) };
+            if sender.send(message).await.is_err() {
+                // The coordinator ended the call; its status says why.
+                return Ok(());
+            }
+            step();
+        }
+    }
+    Ok(())
+}

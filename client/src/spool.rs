@@ -1,0 +1,212 @@
+//! What the agent must not lose, in its state folder: finished updates until their receipt, and
+//! checkpoints while they are fetched.
+//!
+//! ```text
+//! STATE/lock                       held while an agent runs
+//! STATE/checkpoints/HEX            a checkpoint, as far as it is fetched
+//! STATE/tasks/TASK/update.bin      a finished update, fsynced
+//! STATE/tasks/TASK/manifest.json   written last, by rename: only with it the update exists
+//! ```
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tributary_core::checkpoint;
+use tributary_core::codec::{self, ManifestHasher};
+use tributary_core::digest::Digest;
+use tributary_core::metrics::Statistics;
+use tributary_core::name::TaskId;
+use tributary_core::params::{ParameterSet, Schema};
+
+use crate::rpc::Outgoing;
+use crate::trainer::Trained;
+
+/// Checkpoints that stay for the next task: the newest ones.
+const CHECKPOINTS_KEPT: usize = 2;
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// Another agent uses the folder.
+    #[error("another agent holds {0}: one state folder serves one agent")]
+    Locked(PathBuf),
+    /// The disk failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+fn at(path: &Path) -> impl FnOnce(std::io::Error) -> SpoolError + '_ {
+    move |source| SpoolError::Io { path: path.to_owned(), source }
+}
+
+/// What stands beside a finished update.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    digest: Digest,
+    bytes: u64,
+    parts: Vec<Digest>,
+    examples: u64,
+    statistics: Statistics,
+}
+
+/// The state folder of a running agent.
+pub(crate) struct Spool {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Spool {
+    pub(crate) fn open(root: &Path) -> Result<Self, SpoolError> {
+        for dir in ["checkpoints", "tasks"] {
+            let dir = root.join(dir);
+            fs::create_dir_all(&dir).map_err(at(&dir))?;
+        }
+        let path = root.join("lock");
+        let lock = File::create(&path).map_err(at(&path))?;
+        lock.try_lock().map_err(|_| SpoolError::Locked(path))?;
+        Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    /// Where a checkpoint is fetched to.
+    pub(crate) fn checkpoint_path(&self, digest: Digest) -> PathBuf {
+        self.root.join("checkpoints").join(digest.hex())
+    }
+
+    /// Reads a fetched checkpoint; a file of other bytes is removed, so that it is fetched anew.
+    pub(crate) fn checkpoint(
+        &self,
+        digest: Digest,
+        schema: &Schema,
+    ) -> Result<Option<ParameterSet>, String> {
+        let path = self.checkpoint_path(digest);
+        let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if Digest::of(&bytes) != digest {
+            fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            return Ok(None);
+        }
+        let parameters = checkpoint::decode(&bytes).map_err(|error| error.to_string())?;
+        if **parameters.schema() != *schema {
+            return Err("the checkpoint's tensors are not those of the spec's model".to_owned());
+        }
+        Ok(Some(parameters))
+    }
+
+    /// Removes all checkpoints but the newest.
+    pub(crate) fn trim_checkpoints(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("checkpoints")) else { return };
+        let mut files: Vec<(std::time::SystemTime, PathBuf)> = entries
+            .flatten()
+            .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+            .collect();
+        files.sort();
+        let old = files.len().saturating_sub(CHECKPOINTS_KEPT);
+        for (_, path) in files.into_iter().take(old) {
+            // What cannot be removed now is tried again after the next task.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn task_dir(&self, task: &TaskId) -> PathBuf {
+        self.root.join("tasks").join(task.as_str())
+    }
+
+    /// A finished update of this task.
+    pub(crate) fn finished(&self, task: &TaskId) -> Option<Outgoing> {
+        let dir = self.task_dir(task);
+        let text = fs::read(dir.join("manifest.json")).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&text).ok()?;
+        let path = dir.join("update.bin");
+        let whole = fs::metadata(&path).is_ok_and(|m| m.len() == manifest.bytes);
+        whole.then(|| Outgoing {
+            task: task.to_string(),
+            path,
+            digest: manifest.digest,
+            bytes: manifest.bytes,
+            parts: manifest.parts,
+            examples: manifest.examples,
+            statistics: manifest.statistics,
+        })
+    }
+
+    /// Writes a finished update and makes it durable; only then may a byte of it be sent.
+    pub(crate) fn finish(
+        &self,
+        task: &TaskId,
+        schema: &Schema,
+        trained: Trained,
+    ) -> Result<Outgoing, SpoolError> {
+        let dir = self.task_dir(task);
+        fs::create_dir_all(&dir).map_err(at(&dir))?;
+        let path = dir.join("update.bin");
+        let mut file = File::create(&path).map_err(at(&path))?;
+        let mut hasher = ManifestHasher::new();
+        codec::write_update(schema.digest(), &trained.update, |bytes| {
+            hasher.update(bytes);
+            file.write_all(bytes)
+        })
+        .map_err(at(&path))?;
+        file.sync_all().map_err(at(&path))?;
+        let sums = hasher.finish();
+        let manifest = Manifest {
+            digest: sums.digest(),
+            bytes: sums.len,
+            parts: sums.parts,
+            examples: trained.examples,
+            statistics: trained.statistics,
+        };
+        self.write_manifest(&dir, &manifest)?;
+        Ok(Outgoing {
+            task: task.to_string(),
+            path,
+            digest: manifest.digest,
+            bytes: manifest.bytes,
+            parts: manifest.parts,
+            examples: manifest.examples,
+            statistics: manifest.statistics,
+        })
+    }
+
+    fn write_manifest(&self, dir: &Path, manifest: &Manifest) -> Result<(), SpoolError> {
+        let (new, path) = (dir.join("manifest.new"), dir.join("manifest.json"));
+        let text = serde_json::to_vec(manifest)
+            .map_err(|error| SpoolError::Io { path: path.clone(), source: error.into() })?;
+        let mut file = File::create(&new).map_err(at(&new))?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(at(&new))?;
+        fs::rename(&new, &path).map_err(at(&path))?;
+        // The names must be as durable as the bytes.
+        for dir in [dir, &self.root.join("tasks")] {
+            File::open(dir).and_then(|d| d.sync_all()).map_err(at(dir))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a task: its update has a receipt, or is no longer wanted.
+    pub(crate) fn forget(&self, task: &TaskId) {
+        let dir = self.task_dir(task);
+        // Without its manifest the update does not exist, whatever else is left.
+        let _ = fs::remove_file(dir.join("manifest.json"));
+        let _ = fs::remove_dir_all(&dir);
+    }
+
+    /// Updates that an earlier process finished and has no receipt for.
+    pub(crate) fn left_over(&self) -> Vec<(TaskId, Outgoing)> {
+        let Ok(entries) = fs::read_dir(self.root.join("tasks")) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
+        let tasks: Vec<TaskId> = names.filter_map(|name| name.parse().ok()).collect();
+        let mut left = Vec::new();
+        for task in tasks {
+            match self.finished(&task) {
+                Some(outgoing) => left.push((task, outgoing)),
+                None => self.forget(&task),
+            }
+        }
+        left
+    }
+}

@@ -1,0 +1,75 @@
+//! The trainer: what turns a checkpoint and private rows into an update. A trait, because candle's is
+//! not the only one: an external program of the site's own, or none at all in a benchmark.
+
+mod candle;
+
+pub use candle::CandleTrainer;
+
+use tributary_core::binding::Binding;
+use tributary_core::metrics::Statistics;
+use tributary_core::name::ClientName;
+use tributary_core::params::ParameterSet;
+use tributary_core::spec::JobSpec;
+
+/// Follows a trainer, and tells it to stop.
+pub trait Control: Sync {
+    /// The trainer has done so many steps (batches) of so many.
+    fn progress(&self, done: u64, total: u64);
+    /// Whether the work is no longer wanted.
+    fn cancelled(&self) -> bool;
+}
+
+/// What is asked of a trainer.
+pub struct Order<'a> {
+    /// The job's spec, checked.
+    pub spec: &'a JobSpec,
+    /// The round, which seeds shuffling.
+    pub round: u32,
+    /// The client, which seeds shuffling.
+    pub client: &'a ClientName,
+    /// Where to start.
+    pub checkpoint: &'a ParameterSet,
+}
+
+/// What a trainer gives.
+pub struct Trained {
+    /// The difference to the checkpoint, flat, in the schema's order.
+    pub update: Vec<f32>,
+    /// n: the rows that it trained on.
+    pub examples: u64,
+    /// Of the last local epoch.
+    pub statistics: Statistics,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    /// It was told to stop.
+    #[error("the work is no longer wanted")]
+    Cancelled,
+    /// It cannot do this task, now or later.
+    #[error("{0}")]
+    Unable(String),
+}
+
+/// Trains and evaluates on the site's own rows.
+pub trait Trainer: Send + Sync {
+    /// The data sets, as the coordinator may know them.
+    fn bindings(&self) -> Vec<Binding>;
+
+    /// Trains from a checkpoint.
+    ///
+    /// # Errors
+    /// When told to stop, or when it cannot.
+    fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError>;
+
+    /// Scores a checkpoint on held-out rows.
+    ///
+    /// # Errors
+    /// When told to stop, or when it cannot.
+    fn evaluate(
+        &self,
+        order: &Order<'_>,
+        control: &dyn Control,
+    ) -> Result<Statistics, TrainerError>;
+}

@@ -1,0 +1,168 @@
+//! What a local folder adds to an object store: durable folders, plain files, whole trees deleted.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use object_store::local::LocalFileSystem;
+
+use super::{BlobError, path_of};
+
+/// Folders that are remembered as durable; beyond it the memory starts anew, at the price of a few
+/// fsyncs. Larger than the tasks of a round.
+const SETTLED_MAX: usize = 8192;
+
+/// A staging file that nobody has written to for this long was left by a killed writer. Replicas
+/// may share the folder, so a younger one may be somebody's work.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// A folder of blobs.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    root: PathBuf,
+    store: LocalFileSystem,
+    /// Folders whose own entry, up to the root's, is known to be on disk.
+    settled: Mutex<HashSet<PathBuf>>,
+}
+
+impl Folder {
+    pub(super) fn open(root: &FilePath) -> Result<Self, BlobError> {
+        let open = || {
+            std::fs::create_dir_all(root)?;
+            let root = root.canonicalize()?;
+            sync_folder(&root)?;
+            root.parent().map_or(Ok(()), sync_folder)?;
+            Ok(root)
+        };
+        let name = root.display().to_string();
+        let root = open().map_err(|error: io::Error| BlobError::io(&name, "open", error))?;
+        let store = LocalFileSystem::new_with_prefix(&root)
+            .map_err(|error| BlobError::of(&name, "open", error))?
+            .with_fsync(true);
+        Ok(Self { root, store, settled: Mutex::default() })
+    }
+
+    pub(super) fn store(&self) -> &LocalFileSystem {
+        &self.store
+    }
+
+    /// The file of a blob, to read.
+    pub(crate) fn file(&self, key: &str) -> Result<File, BlobError> {
+        File::open(self.path(key)?).map_err(|error| BlobError::of_file(key, "open", error))
+    }
+
+    fn path(&self, key: &str) -> Result<PathBuf, BlobError> {
+        let path = self.store.path_to_filesystem(&path_of(key)?);
+        path.map_err(|error| BlobError::of(key, "name", error))
+    }
+
+    /// Makes the folders above a new blob durable, up to the root. The store fsyncs only those that
+    /// the same call made; one that another call made a moment ago, or that a killed process
+    /// left, may not be on disk yet.
+    pub(super) async fn settle(self: Arc<Self>, key: &str) -> Result<(), BlobError> {
+        let path = self.path(key)?;
+        let Some(folder) = path.parent().map(FilePath::to_owned) else { return Ok(()) };
+        if self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(&folder) {
+            return Ok(());
+        }
+        blocking(key, "sync the folders of", move || {
+            let above =
+                folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
+            for above in above {
+                sync_folder(above)?;
+            }
+            let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            if settled.len() >= SETTLED_MAX {
+                settled.clear();
+            }
+            settled.insert(folder);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes all that stands under a key, staging files too.
+    pub(super) async fn delete_tree(self: Arc<Self>, key: String) -> Result<(), BlobError> {
+        let tree = self.path(&key)?;
+        blocking(&key, "delete", move || {
+            // Forgotten first: a folder that is made anew has to be settled anew.
+            let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.retain(|folder| !folder.starts_with(&tree));
+            drop(settled);
+            match std::fs::remove_dir_all(&tree) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                removed => removed?,
+            }
+            tree.parent().map_or(Ok(()), sync_folder)
+        })
+        .await
+    }
+
+    /// Deletes the staging files of killed writers. They are named `…#1` and are never read, so
+    /// they cost space and nothing else; nobody has to wait for it.
+    pub(super) fn sweep_in_background(self: &Arc<Self>) {
+        let root = self.root.clone();
+        let sweep = move || match sweep(&root, STALE) {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "deleted unfinished blobs of an earlier run"),
+            Err(error) => tracing::warn!(%error, "cannot sweep unfinished blobs"),
+        };
+        if let Err(error) = std::thread::Builder::new().name("blob-sweep".to_owned()).spawn(sweep) {
+            tracing::warn!(%error, "cannot sweep unfinished blobs");
+        }
+    }
+}
+
+/// Deletes staging files that are older than `stale`; says how many.
+pub(super) fn sweep(root: &FilePath, stale: Duration) -> io::Result<usize> {
+    let mut swept = 0;
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if is_staging(&entry.file_name().to_string_lossy())
+                && is_older(&entry, stale)
+                && std::fs::remove_file(entry.path()).is_ok()
+            {
+                swept += 1;
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// The names that `LocalFileSystem` gives to files in the making.
+fn is_staging(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, number)| {
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    })
+}
+
+/// Files that vanish meanwhile, or come from the future, are left alone.
+fn is_older(entry: &std::fs::DirEntry, stale: Duration) -> bool {
+    let modified = entry.metadata().and_then(|meta| meta.modified());
+    let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    age.is_some_and(|age| age >= stale)
+}
+
+fn sync_folder(path: &FilePath) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+async fn blocking(
+    key: &str,
+    operation: &'static str,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<(), BlobError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other).flatten().map_err(|error| BlobError::io(key, operation, error))
+}

@@ -1,0 +1,134 @@
+//! Performs the machine's `Fold`: the accepted set, as the rows say it, becomes the next checkpoint.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tributary_core::aggregate::Scale;
+use tributary_core::metrics::Statistics;
+use tributary_core::round::{Event, FoldFacts, JobState, RoundState};
+
+use super::{Hub, RETRY};
+use crate::aggregation::{Contribution, FoldOutcome, FoldPlan, fold_round};
+use crate::blobs::{UpdateKey, checkpoint_key};
+use crate::specs::Spec;
+use crate::store::{CheckpointRow, StoreError, UpdateRow};
+
+/// The machine's next event, and the checkpoint that became durable with it.
+#[derive(Clone)]
+pub(super) struct Folded {
+    pub(super) event: Event,
+    pub(super) checkpoint: Option<CheckpointRow>,
+}
+
+/// Folds, trying again for as long as the blobs only fail for now.
+pub(super) async fn fold(
+    hub: &Arc<Hub>,
+    spec: &Spec,
+    state: &JobState,
+) -> Result<Folded, StoreError> {
+    let mut pause = RETRY.0;
+    loop {
+        let Some(round) = &state.round else { return Ok(failed("no round to fold")) };
+        let accepted = hub.store.accepted_updates(&state.id, round.number).await?;
+        let started = Instant::now();
+        let plan = match plan(hub, spec, state, round, &accepted).await? {
+            Ok(plan) => plan,
+            Err(reason) => return Ok(failed(&reason)),
+        };
+        let key = plan.output.clone();
+        match fold_round(&hub.blobs, plan).await {
+            Ok(outcome) => {
+                return Ok(succeeded(spec, state, round, &accepted, outcome, key, started));
+            }
+            Err(error) if error.is_transient() => {
+                let round = round.number;
+                tracing::warn!(job = %state.id, round, %error, "the fold failed; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY.1);
+            }
+            Err(error) => return Ok(failed(&error.to_string())),
+        }
+    }
+}
+
+fn failed(reason: &str) -> Folded {
+    Folded { event: Event::FoldFailed { reason: reason.to_owned() }, checkpoint: None }
+}
+
+async fn plan(
+    hub: &Hub,
+    spec: &Spec,
+    state: &JobState,
+    round: &RoundState,
+    accepted: &[UpdateRow],
+) -> Result<Result<FoldPlan, String>, StoreError> {
+    let exponent = spec.parsed.strategy.max_abs_update_exponent;
+    let scale = match Scale::new(round.cap_exponent, exponent) {
+        Ok(scale) => scale,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    if accepted.len() != round.accepted.len() || accepted.is_empty() {
+        return Ok(Err(format!(
+            "expected {} accepted updates in the store, found {}",
+            round.accepted.len(),
+            accepted.len()
+        )));
+    }
+    let Some(previous) = hub.store.checkpoint_by_digest(&round.checkpoint_in).await? else {
+        return Ok(Err(format!("checkpoint {} is not in the store", round.checkpoint_in)));
+    };
+    let contributions = accepted.iter().map(|update| contribution(state, update)).collect();
+    Ok(Ok(FoldPlan {
+        schema: spec.parsed.model.schema().clone(),
+        previous: previous.key,
+        output: checkpoint_key(&state.id, round.number, round.attempt),
+        scale,
+        contributions,
+    }))
+}
+
+fn contribution(state: &JobState, update: &UpdateRow) -> Contribution {
+    Contribution {
+        client: update.client.clone(),
+        examples: update.examples,
+        key: UpdateKey {
+            job: state.id.clone(),
+            round: update.round,
+            task: update.task.clone(),
+            digest: update.digest,
+        },
+    }
+}
+
+fn succeeded(
+    spec: &Spec,
+    state: &JobState,
+    round: &RoundState,
+    accepted: &[UpdateRow],
+    outcome: FoldOutcome,
+    key: String,
+    started: Instant,
+) -> Folded {
+    let mut statistics = match Statistics::new(spec.parsed.data.classes) {
+        Ok(statistics) => statistics,
+        Err(error) => return failed(&error.to_string()),
+    };
+    for update in accepted {
+        if let Err(error) = statistics.merge(&update.statistics) {
+            return failed(&format!("statistics of {}: {error}", update.client));
+        }
+    }
+    let taken = state.tasks.values().filter(|t| t.instance.is_some()).count() as u64;
+    let facts = FoldFacts {
+        checkpoint_out: outcome.digest,
+        checkpoint_bytes: outcome.len,
+        examples: accepted.iter().map(|u| u.examples).sum(),
+        statistics,
+        bytes_up: accepted.iter().map(|u| u.bytes).sum(),
+        bytes_down: taken * outcome.len,
+        fold_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    let row =
+        CheckpointRow { digest: outcome.digest, key, bytes: outcome.len, round: round.number };
+    Folded { event: Event::Folded(facts), checkpoint: Some(row) }
+}

@@ -1,0 +1,247 @@
+//! One job's pump: every pass is one transaction that moves the job as far as it goes by itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tributary_core::name::JobId;
+use tributary_core::round::cohort::Roster;
+use tributary_core::round::step::needs_roster;
+use tributary_core::round::{
+    Effect, Event, JobState, JobStatus, Phase, Policy, Rejection, TaskState, step,
+};
+
+use super::fold::{Folded, fold};
+use super::{Hub, LEASE, RETRY, TICK, TICK_MAX};
+use crate::config::KeepUpdates;
+use crate::specs::{Spec, SpecError};
+use crate::store::{JobChanges, LeaseToken, StoreError};
+
+/// Why a pass did not come through.
+#[derive(Debug, thiserror::Error)]
+enum DriveError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error("the machine refused its own driver: {0}")]
+    Refused(#[from] Rejection),
+    #[error("the lease went to another replica")]
+    LeaseLost,
+}
+
+/// What a pass leaves to do.
+enum Next {
+    /// More can happen at once.
+    Again,
+    /// Nothing until a bell or a tick.
+    Wait,
+    /// The accepted set is to be folded.
+    Fold(Box<JobState>),
+    /// The job has ended.
+    Ended,
+}
+
+/// Drives a job until it ends, its lease is lost, or `stop`.
+pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: CancellationToken) {
+    let bell = hub.wakes.job(&job);
+    let mut driver = match Driver::new(hub.clone(), job.clone(), token).await {
+        Ok(driver) => driver,
+        Err(error) => {
+            tracing::error!(%job, %error, "cannot drive this job");
+            tokio::time::sleep(RETRY.1).await;
+            return;
+        }
+    };
+    let mut pause = RETRY.0;
+    while !stop.is_cancelled() {
+        // Subscribe, then read: a bell that rings during the pass is heard after it.
+        let rung = bell.notified();
+        let wait = match driver.pass().await {
+            Ok(Next::Again | Next::Fold(_)) => continue,
+            Ok(Next::Ended) => return,
+            Ok(Next::Wait) => {
+                pause = RETRY.0;
+                TICK
+            }
+            Err(DriveError::LeaseLost) | Err(DriveError::Store(StoreError::Fenced { .. })) => {
+                tracing::warn!(%job, "another replica drives this job now");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%job, %error, retry_in = ?pause, "a pass failed; trying again");
+                let wait = pause;
+                pause = (pause * 2).min(RETRY.1);
+                wait
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = rung => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    if let Err(error) = hub.store.release_lease(&job, &driver.token).await {
+        tracing::warn!(%job, %error, "the lease could not be handed back; it expires by itself");
+    }
+}
+
+struct Driver {
+    hub: Arc<Hub>,
+    job: JobId,
+    spec: Arc<Spec>,
+    token: LeaseToken,
+    renewed: Instant,
+    ticked: Instant,
+}
+
+impl Driver {
+    async fn new(hub: Arc<Hub>, job: JobId, token: LeaseToken) -> Result<Self, DriveError> {
+        let spec = hub.specs.get(&job).await?;
+        let now = Instant::now();
+        Ok(Self { hub, job, spec, token, renewed: now, ticked: now })
+    }
+
+    async fn pass(&mut self) -> Result<Next, DriveError> {
+        self.renew().await?;
+        let next = self.apply(None).await?;
+        if let Next::Fold(state) = &next {
+            let folded = fold(&self.hub, &self.spec, state).await?;
+            self.apply(Some(folded)).await?;
+        }
+        Ok(next)
+    }
+
+    async fn renew(&mut self) -> Result<(), DriveError> {
+        if self.renewed.elapsed() < LEASE / 3 {
+            return Ok(());
+        }
+        if !self.hub.store.renew_lease(&self.job, &self.token, LEASE).await? {
+            return Err(DriveError::LeaseLost);
+        }
+        self.renewed = Instant::now();
+        Ok(())
+    }
+
+    /// One transaction: the fold's result where there is one, then as many ticks as have effect.
+    async fn apply(&mut self, folded: Option<Folded>) -> Result<Next, DriveError> {
+        let elapsed = self.ticked.elapsed().min(TICK_MAX);
+        let started = Instant::now();
+        let policy = &self.spec.policy;
+        let moved = self
+            .hub
+            .store
+            .update_job(&self.job, Some(&self.token), needs_roster, |state, roster| {
+                advance(state, roster, policy, elapsed, folded.clone())
+            })
+            .await??;
+        self.ticked = started;
+        self.follow(&moved).await;
+        Ok(moved.next)
+    }
+
+    /// What follows a committed pass: bells, and updates that are no longer needed.
+    async fn follow(&self, moved: &Moved) {
+        for client in &moved.offered {
+            self.hub.wakes.wake_client(client);
+        }
+        if moved.changed {
+            self.hub.wakes.wake_watchers(&self.job);
+        }
+        let Some(round) = moved.committed else { return };
+        tracing::info!(job = %self.job, round, "round committed");
+        if self.hub.keep_updates == KeepUpdates::UntilCommit {
+            if let Err(error) = self.hub.blobs.delete_updates(&self.job, round).await {
+                tracing::warn!(job = %self.job, round, %error, "old updates are still there");
+            }
+        }
+    }
+}
+
+struct Moved {
+    next: Next,
+    changed: bool,
+    committed: Option<u32>,
+    offered: Vec<tributary_core::name::ClientName>,
+}
+
+/// Takes events until nothing moves, an attempt has ended (its last state must be stored before
+/// the next one's first), or the fold is due.
+fn advance(
+    before: JobState,
+    roster: Option<Roster>,
+    policy: &Policy,
+    elapsed: Duration,
+    folded: Option<Folded>,
+) -> Result<(JobState, JobChanges, Moved), Rejection> {
+    let now_ms = before.clock_ms + u64::try_from(elapsed.as_millis()).unwrap_or(0);
+    let mut changes = JobChanges::default();
+    let mut state = before.clone();
+    let mut changed = false;
+    let mut next = Next::Wait;
+    let mut event = match folded {
+        Some(folded) => {
+            changes.checkpoints.extend(folded.checkpoint);
+            folded.event
+        }
+        None => Event::Tick { roster: roster.clone() },
+    };
+    loop {
+        let was_ended = state.round.as_ref().is_some_and(|r| r.phase.ended());
+        let (stepped, effects) = step(&state, policy, now_ms, event)?;
+        let moved = !same_but_clock(&state, &stepped);
+        state = stepped;
+        changed |= moved;
+        let mut fold_due = false;
+        for effect in effects {
+            match effect {
+                Effect::Record(line) => changes.history.push(line),
+                Effect::Fold => fold_due = true,
+                Effect::WakeClients => {}
+            }
+        }
+        if state.status.ended() {
+            next = Next::Ended;
+            break;
+        }
+        if fold_due {
+            next = Next::Fold(Box::new(state.clone()));
+            break;
+        }
+        if !moved {
+            break;
+        }
+        let ended = state.round.as_ref().is_some_and(|r| r.phase.ended());
+        if ended && !was_ended {
+            next = Next::Again;
+            break;
+        }
+        event = Event::Tick { roster: roster.clone() };
+    }
+    let moved = summary(&state, next, changed);
+    // Job time passes only where something waits on it; else an idle job would write for ever.
+    let idle = !changed && changes.history.is_empty() && !waits_on_time(&state);
+    Ok((if idle { before } else { state }, changes, moved))
+}
+
+fn summary(state: &JobState, next: Next, changed: bool) -> Moved {
+    let offered = state.tasks.values().filter(|t| t.state == TaskState::Offered);
+    let offered = if changed { offered.map(|t| t.client.clone()).collect() } else { Vec::new() };
+    let round = state.round.as_ref().filter(|r| r.phase == Phase::Committed);
+    Moved { next, changed, committed: round.filter(|_| changed).map(|r| r.number), offered }
+}
+
+fn waits_on_time(state: &JobState) -> bool {
+    let training = state.round.as_ref().is_some_and(|r| r.phase == Phase::Training);
+    state.status == JobStatus::Running && (training || state.evaluation_deadline_ms.is_some())
+}
+
+fn same_but_clock(a: &JobState, b: &JobState) -> bool {
+    a.status == b.status
+        && a.reason == b.reason
+        && a.checkpoint == b.checkpoint
+        && a.result == b.result
+        && a.round == b.round
+        && a.evaluation_deadline_ms == b.evaluation_deadline_ms
+        && a.tasks == b.tasks
+}

@@ -1,0 +1,100 @@
+//! The only door: gRPC services over one port, with health and reflection.
+//!
+//! Handlers check the message (`proto/convert`), call a room, and turn its answer into the wire's
+//! words. `status` is the only table from error to gRPC code.
+
+mod federation;
+mod job;
+mod participant;
+mod round;
+mod status;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tributary_proto::v1::federation_service_server::FederationServiceServer;
+use tributary_proto::v1::job_service_server::JobServiceServer;
+use tributary_proto::v1::participant_service_server::ParticipantServiceServer;
+use tributary_proto::v1::round_service_server::RoundServiceServer;
+use tributary_proto::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
+
+use crate::driver::Hub;
+
+/// A dead peer behind a NAT is noticed within these two together.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// Calls that one connection may have open: a client needs three, an operator's tool a few.
+const CALLS_PER_CONNECTION_MAX: u32 = 64;
+/// How long open calls may take to finish after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until `stop`, then drains for a while.
+///
+/// # Errors
+/// When the transport fails.
+pub(crate) async fn serve(
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<ParticipantServiceServer<participant::Participants>>().await;
+    health_reporter.set_serving::<JobServiceServer<job::Jobs>>().await;
+    health_reporter.set_serving::<RoundServiceServer<round::Rounds>>().await;
+    health_reporter.set_serving::<FederationServiceServer<federation::Federation>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tributary_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let participants = participant::Participants { hub: hub.clone(), stop: stop.clone() };
+    let jobs = job::Jobs { hub: hub.clone(), stop: stop.clone() };
+    let mut router = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .add_service(health)
+        .add_service(
+            ParticipantServiceServer::new(participants)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(JobServiceServer::new(jobs))
+        .add_service(RoundServiceServer::new(round::Rounds { hub: hub.clone() }))
+        .add_service(FederationServiceServer::new(federation::Federation { hub }));
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => router = router.add_service(v1).add_service(v1alpha),
+        _ => tracing::error!("server reflection is off: the descriptors do not load"),
+    }
+    let incoming = TcpListenerStream::new(listener);
+    let incoming = tokio_stream::StreamExt::map(incoming, |socket| {
+        // Small answers must not wait for an acknowledgement of the ones before.
+        socket.inspect(|socket| {
+            let _ = socket.set_nodelay(true);
+        })
+    });
+    let draining = stop.clone();
+    let server = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    tokio::pin!(server);
+    tokio::select! {
+        result = &mut server => result,
+        () = async { draining.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            tracing::warn!("calls were still open when the drain time ended");
+            Ok(())
+        }
+    }
+}
+
+/// Binds the port, so that the caller knows the address before anything is served.
+///
+/// # Errors
+/// When the address cannot be had.
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

@@ -1,0 +1,264 @@
+//! The jobs' service: create, look, hold, end, watch, and fetch what came out.
+
+mod create;
+mod watch;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+use tributary_core::binding::DataNeed;
+use tributary_core::name::JobId;
+use tributary_core::round::{Effect, Event, JobStatus, Phase, step};
+use tributary_proto::fault::status;
+use tributary_proto::v1;
+use tributary_proto::v1::job_service_server::JobService;
+
+use super::participant::check_offset;
+use super::status::{no_job, of_blob, of_rejection, of_spec, of_store};
+use super::wire::{event_to_wire, job_to_wire, rejection_to_wire};
+use crate::driver::Hub;
+use crate::specs::Spec;
+use crate::store::{JobChanges, JobRow};
+
+pub(super) struct Jobs {
+    pub(super) hub: Arc<Hub>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Rows on a page, unless asked for another number.
+const PAGE_DEFAULT: u32 = 100;
+/// Most rows on a page.
+const PAGE_MAX: u32 = 1000;
+
+pub(super) fn page_size(asked: u32) -> u32 {
+    if asked == 0 { PAGE_DEFAULT } else { asked.min(PAGE_MAX) }
+}
+
+/// The job of an id, or the newest of a spec's name.
+pub(super) async fn find(hub: &Hub, name: &str) -> Result<JobRow, Status> {
+    hub.store.find_job(name).await.map_err(|error| of_store(&error))?.ok_or_else(no_job)
+}
+
+async fn spec_of(hub: &Hub, job: &JobId) -> Result<Arc<Spec>, Status> {
+    hub.specs.get(job).await.map_err(|error| of_spec(&error))
+}
+
+async fn present(hub: &Hub, row: &JobRow) -> Result<v1::Job, Status> {
+    let spec = spec_of(hub, &row.id).await?;
+    let mut job = job_to_wire(row, &spec);
+    let selecting = matches!(row.current, Some((_, _, Phase::Selecting)));
+    if row.status == JobStatus::Running && selecting {
+        job.reason = waits_for(hub, &spec).await?;
+    }
+    Ok(job)
+}
+
+/// What a job that selects waits for.
+async fn waits_for(hub: &Hub, spec: &Spec) -> Result<String, Status> {
+    let need = DataNeed::of(&spec.parsed);
+    let clients = hub.store.clients().await.map_err(|error| of_store(&error))?;
+    let fitting = clients
+        .iter()
+        .filter(|row| row.hello.bindings.iter().any(|b| need.met_by(b) && b.train_examples > 0));
+    let present = fitting.clone().filter(|row| row.present).count();
+    let known = fitting.count();
+    let needed = spec.policy.cohort.min_available_clients;
+    Ok(format!(
+        "waiting for clients with {} data of {} classes and shape {:?}: {present} present \
+         ({known} known), min_available_clients is {needed}",
+        need.kind, need.classes, need.shape
+    ))
+}
+
+impl Jobs {
+    /// Applies an operator's event in a transaction of its own; the driver sees it at its next pass.
+    async fn operate(&self, name: &str, event: Event) -> Result<v1::Job, Status> {
+        let job = find(&self.hub, name).await?.id;
+        let spec = spec_of(&self.hub, &job).await?;
+        let moved = self
+            .hub
+            .store
+            .update_job(
+                &job,
+                None,
+                |_| false,
+                |state, _| {
+                    let (state, effects) =
+                        step(&state, &spec.policy, state.clock_ms, event.clone())?;
+                    let mut changes = JobChanges::default();
+                    changes.history.extend(effects.into_iter().filter_map(|effect| match effect {
+                        Effect::Record(line) => Some(line),
+                        _ => None,
+                    }));
+                    Ok((state, changes, ()))
+                },
+            )
+            .await;
+        moved.map_err(|e| of_store(&e))?.map_err(|rejection| of_rejection(&rejection))?;
+        self.hub.wakes.wake_job(&job);
+        self.hub.wakes.wake_watchers(&job);
+        let row = find(&self.hub, job.as_str()).await?;
+        present(&self.hub, &row).await
+    }
+}
+
+type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>;
+type DownloadStream =
+    Pin<Box<dyn Stream<Item = Result<v1::DownloadCheckpointResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl JobService for Jobs {
+    async fn create_job(
+        &self,
+        request: Request<v1::CreateJobRequest>,
+    ) -> Result<Response<v1::CreateJobResponse>, Status> {
+        let job = create::create(&self.hub, request.into_inner()).await?;
+        Ok(Response::new(v1::CreateJobResponse { job }))
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::GetJobResponse>, Status> {
+        let row = find(&self.hub, &request.into_inner().job).await?;
+        let job = Some(present(&self.hub, &row).await?);
+        Ok(Response::new(v1::GetJobResponse { job }))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let request = request.into_inner();
+        let filter = match request.status.as_str() {
+            "" => None,
+            word => Some(JobStatus::from_word(word).ok_or_else(|| {
+                let text = format!("status: expected a job's status, found {word:?}");
+                status(Code::InvalidArgument, "malformed", text)
+            })?),
+        };
+        let before = page_from_token(&request.page_token)?;
+        let limit = page_size(request.page_size);
+        let rows = self.hub.store.jobs(filter, before, limit).await.map_err(|e| of_store(&e))?;
+        let full = rows.len() >= limit as usize;
+        let next_page_token = rows
+            .last()
+            .filter(|_| full)
+            .map_or(String::new(), |last| format!("{}:{}", last.created_at_us, last.id));
+        let mut jobs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            jobs.push(present(&self.hub, row).await?);
+        }
+        Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
+    }
+
+    async fn pause_job(
+        &self,
+        request: Request<v1::PauseJobRequest>,
+    ) -> Result<Response<v1::PauseJobResponse>, Status> {
+        let job = Some(self.operate(&request.into_inner().job, Event::Pause).await?);
+        Ok(Response::new(v1::PauseJobResponse { job }))
+    }
+
+    async fn resume_job(
+        &self,
+        request: Request<v1::ResumeJobRequest>,
+    ) -> Result<Response<v1::ResumeJobResponse>, Status> {
+        let job = Some(self.operate(&request.into_inner().job, Event::Resume).await?);
+        Ok(Response::new(v1::ResumeJobResponse { job }))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let request = request.into_inner();
+        let reason = match request.reason.trim() {
+            "" => "by an operator".to_owned(),
+            text => text.chars().filter(|c| !c.is_control()).take(200).collect(),
+        };
+        let job = Some(self.operate(&request.job, Event::Cancel { reason }).await?);
+        Ok(Response::new(v1::CancelJobResponse { job }))
+    }
+
+    type WatchJobStream = WatchStream;
+
+    async fn watch_job(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        let job = find(&self.hub, &request.into_inner().job).await?.id;
+        let snapshots = watch::watch(self.hub.clone(), job, self.stop.clone());
+        Ok(Response::new(Box::pin(ReceiverStream::new(snapshots))))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let job = find(&self.hub, &request.job).await?.id;
+        let (after, limit) = (request.after_sequence, page_size(request.page_size));
+        let rows = self.hub.store.events(&job, after, limit).await.map_err(|e| of_store(&e))?;
+        let events = rows.into_iter().map(event_to_wire).collect();
+        Ok(Response::new(v1::ListEventsResponse { events }))
+    }
+
+    async fn list_rejections(
+        &self,
+        request: Request<v1::ListRejectionsRequest>,
+    ) -> Result<Response<v1::ListRejectionsResponse>, Status> {
+        let request = request.into_inner();
+        let job = find(&self.hub, &request.job).await?.id;
+        let limit = page_size(request.page_size);
+        let rows = self.hub.store.rejections(&job, limit).await.map_err(|e| of_store(&e))?;
+        let rejections = rows.into_iter().map(rejection_to_wire).collect();
+        Ok(Response::new(v1::ListRejectionsResponse { rejections }))
+    }
+
+    type DownloadCheckpointStream = DownloadStream;
+
+    async fn download_checkpoint(
+        &self,
+        request: Request<v1::DownloadCheckpointRequest>,
+    ) -> Result<Response<DownloadStream>, Status> {
+        let request = request.into_inner();
+        let job = find(&self.hub, &request.job).await?;
+        let store = &self.hub.store;
+        let row = match request.round {
+            Some(round) => store.checkpoint(&job.id, round).await,
+            None => store.checkpoint_by_digest(&job.checkpoint).await,
+        };
+        let Some(row) = row.map_err(|error| of_store(&error))? else {
+            let text = format!("job {} has no checkpoint of that round", job.id);
+            return Err(status(Code::NotFound, "unknown_round", text));
+        };
+        check_offset(request.offset, row.bytes)?;
+        let mut offset = request.offset;
+        let (digest, round, total_bytes) = (row.digest.to_string(), row.round, row.bytes);
+        let chunks = self.hub.blobs.stream(&row.key, offset).map(move |chunk| {
+            let data = chunk.map_err(|error| of_blob(&error))?;
+            let at = offset;
+            offset += data.len() as u64;
+            let digest = digest.clone();
+            Ok(v1::DownloadCheckpointResponse { digest, round, total_bytes, offset: at, data })
+        });
+        Ok(Response::new(Box::pin(chunks)))
+    }
+}
+
+fn page_from_token(token: &str) -> Result<Option<(i64, JobId)>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let parts = token.split_once(':');
+    let parsed = parts.and_then(|(at, job)| Some((at.parse().ok()?, job.parse().ok()?)));
+    parsed.map(Some).ok_or_else(|| {
+        let text = "page_token: expected a token of an earlier answer";
+        status(Code::InvalidArgument, "malformed", text)
+    })
+}

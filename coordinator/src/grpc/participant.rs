@@ -1,0 +1,255 @@
+//! The participants' service: polls, heartbeats, blobs down, updates up.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, Streaming};
+use tributary_core::round::TaskKind;
+use tributary_proto::convert::{
+    CallerId, WireFault, binding_from_wire, caller_from_wire, digest_from_wire,
+    statistics_from_wire, task_id_from_wire, upload_from_wire,
+};
+use tributary_proto::fault::status;
+use tributary_proto::v1::participant_service_server::ParticipantService;
+use tributary_proto::{POLL_WAIT_MS_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, v1};
+
+use super::status::{of_blob, of_ingest, of_store, stopping};
+use crate::driver::Hub;
+use crate::ingest::{self, IngestError, Known, Polled, Receipt};
+use crate::store::ClientHello;
+
+pub(super) struct Participants {
+    pub(super) hub: Arc<Hub>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Most data sets that one client binds.
+const BINDINGS_MAX: usize = 64;
+/// Longest software version that is kept.
+const SOFTWARE_CHARS_MAX: usize = 64;
+/// A client must be heard this many times within a lease.
+const HEARTBEATS_PER_LEASE: u64 = 3;
+
+type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchBlobResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ParticipantService for Participants {
+    async fn poll(
+        &self,
+        request: Request<v1::PollRequest>,
+    ) -> Result<Response<v1::PollResponse>, Status> {
+        let request = request.into_inner();
+        let protocol_version = agree(request.protocol_version)?;
+        let wait = Duration::from_millis(request.wait_ms.min(POLL_WAIT_MS_MAX).into());
+        let hello = hello_from_wire(request)?;
+        let polled = tokio::select! {
+            polled = ingest::poll(&self.hub, hello, wait) => polled,
+            () = self.stop.cancelled() => return Err(stopping()),
+        };
+        let answer = match polled.map_err(|error| of_ingest(&error))? {
+            Polled::Task(known) => {
+                let task = task_to_wire(&self.hub, &known).await?;
+                v1::poll_response::Answer::Task(task)
+            }
+            Polled::Nothing => v1::poll_response::Answer::Wait(v1::Wait { retry_after_ms: 0 }),
+        };
+        Ok(Response::new(v1::PollResponse { protocol_version, answer: Some(answer) }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        use v1::heartbeat_response::Action;
+        let request = request.into_inner();
+        let caller = caller_from_wire(request.caller)?;
+        let task = task_id_from_wire(&request.task_id)?;
+        let (progress, total) = (request.progress, request.progress_total);
+        let result = ingest::heartbeat(&self.hub, &caller, &task, progress, total).await;
+        let (action, reason) = match result {
+            Ok(()) => (Action::Continue, String::new()),
+            Err(IngestError::Rejected(rejection)) => (Action::Stop, rejection.code().to_owned()),
+            Err(IngestError::NoTask) => (Action::Stop, "unknown_task".to_owned()),
+            Err(error) => return Err(of_ingest(&error)),
+        };
+        Ok(Response::new(v1::HeartbeatResponse { action: action.into(), reason }))
+    }
+
+    type FetchBlobStream = FetchStream;
+
+    async fn fetch_blob(
+        &self,
+        request: Request<v1::FetchBlobRequest>,
+    ) -> Result<Response<FetchStream>, Status> {
+        let request = request.into_inner();
+        caller_from_wire(request.caller)?;
+        let digest = digest_from_wire("digest", &request.digest)?;
+        let row = self.hub.store.checkpoint_by_digest(&digest).await;
+        let Some(row) = row.map_err(|error| of_store(&error))? else {
+            return Err(status(Code::NotFound, "blob_not_found", format!("no blob {digest}")));
+        };
+        check_offset(request.offset, row.bytes)?;
+        let total_bytes = row.bytes;
+        let mut offset = request.offset;
+        let chunks = self.hub.blobs.stream(&row.key, offset).map(move |chunk| {
+            let data = chunk.map_err(|error| of_blob(&error))?;
+            let response = v1::FetchBlobResponse { offset, total_bytes, data };
+            offset += response.data.len() as u64;
+            Ok(response)
+        });
+        Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn get_upload(
+        &self,
+        request: Request<v1::GetUploadRequest>,
+    ) -> Result<Response<v1::GetUploadResponse>, Status> {
+        let request = request.into_inner();
+        let caller = caller_from_wire(request.caller)?;
+        let task = task_id_from_wire(&request.task_id)?;
+        let digest = digest_from_wire("update_digest", &request.update_digest)?;
+        let held = ingest::held(&self.hub, &caller, &task, digest, request.bytes).await;
+        let (held_parts, receipt) = held.map_err(|error| of_ingest(&error))?;
+        let receipt = receipt.as_ref().map(receipt_to_wire);
+        Ok(Response::new(v1::GetUploadResponse { held_parts, receipt }))
+    }
+
+    async fn upload_update(
+        &self,
+        request: Request<Streaming<v1::UploadUpdateRequest>>,
+    ) -> Result<Response<v1::UploadUpdateResponse>, Status> {
+        use v1::upload_update_request::Message;
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.and_then(|request| request.message);
+        let Some(Message::Header(header)) = first else {
+            return Err(WireFault::new("message", "a header first", "something else").into());
+        };
+        let upload = upload_from_wire(header)?;
+        let chunks = messages
+            .map_err(|status| IngestError::Damaged(status.message().to_owned()))
+            .and_then(|request| async move {
+                match request.message {
+                    Some(Message::Chunk(chunk)) => Ok(chunk),
+                    _ => {
+                        let found = "something else";
+                        Err(WireFault::new("message", "chunks behind the header", found).into())
+                    }
+                }
+            });
+        let receipt = ingest::upload(&self.hub, upload, Box::pin(chunks)).await;
+        let receipt = receipt.map_err(|error| of_ingest(&error))?;
+        let receipt = Some(receipt_to_wire(&receipt));
+        Ok(Response::new(v1::UploadUpdateResponse { receipt }))
+    }
+
+    async fn submit_evaluation(
+        &self,
+        request: Request<v1::SubmitEvaluationRequest>,
+    ) -> Result<Response<v1::SubmitEvaluationResponse>, Status> {
+        let request = request.into_inner();
+        let caller = caller_from_wire(request.caller)?;
+        let task = task_id_from_wire(&request.task_id)?;
+        let receipt = self.evaluation(&caller, &task, request.statistics).await;
+        let receipt = Some(receipt_to_wire(&receipt.map_err(|error| of_ingest(&error))?));
+        Ok(Response::new(v1::SubmitEvaluationResponse { receipt }))
+    }
+
+    async fn report_failure(
+        &self,
+        request: Request<v1::ReportFailureRequest>,
+    ) -> Result<Response<v1::ReportFailureResponse>, Status> {
+        let request = request.into_inner();
+        let caller = caller_from_wire(request.caller)?;
+        let task = task_id_from_wire(&request.task_id)?;
+        let result = ingest::failure(&self.hub, &caller, &task, request.reason).await;
+        result.map_err(|error| of_ingest(&error))?;
+        Ok(Response::new(v1::ReportFailureResponse {}))
+    }
+}
+
+impl Participants {
+    async fn evaluation(
+        &self,
+        caller: &CallerId,
+        task: &tributary_core::name::TaskId,
+        statistics: Option<v1::Statistics>,
+    ) -> Result<Receipt, IngestError> {
+        let known = ingest::known(&self.hub, task).await?;
+        let statistics = statistics_from_wire(statistics, known.spec.parsed.data.classes)?;
+        ingest::evaluation(&self.hub, caller, &known, statistics).await
+    }
+}
+
+/// The protocol that both sides go on with.
+fn agree(theirs: u32) -> Result<u32, Status> {
+    if theirs < PROTOCOL_VERSION_MIN {
+        let text = format!(
+            "expected protocol {PROTOCOL_VERSION_MIN} or newer, found {theirs}: update the client"
+        );
+        return Err(status(Code::FailedPrecondition, "protocol_too_old", text));
+    }
+    Ok(theirs.min(PROTOCOL_VERSION))
+}
+
+pub(super) fn check_offset(offset: u64, bytes: u64) -> Result<(), WireFault> {
+    if offset > bytes {
+        return Err(WireFault::new("offset", format!("at most {bytes}"), offset.to_string()));
+    }
+    Ok(())
+}
+
+fn hello_from_wire(request: v1::PollRequest) -> Result<ClientHello, WireFault> {
+    let caller = caller_from_wire(request.caller)?;
+    if request.bindings.len() > BINDINGS_MAX {
+        let found = request.bindings.len().to_string();
+        return Err(WireFault::new("bindings", format!("at most {BINDINGS_MAX}"), found));
+    }
+    let printable = request.software.chars().filter(|c| !c.is_control());
+    let bindings = request.bindings.into_iter().map(binding_from_wire);
+    Ok(ClientHello {
+        name: caller.client,
+        instance: caller.instance,
+        version: printable.take(SOFTWARE_CHARS_MAX).collect(),
+        bindings: bindings.collect::<Result<_, _>>()?,
+    })
+}
+
+async fn task_to_wire(hub: &Hub, known: &Known) -> Result<v1::Task, Status> {
+    let task = &known.view.task;
+    let row = hub.store.checkpoint_by_digest(&known.view.checkpoint).await;
+    let Some(checkpoint) = row.map_err(|error| of_store(&error))? else {
+        let text = format!("checkpoint {} is not in the store", known.view.checkpoint);
+        return Err(status(Code::Internal, "checkpoint_missing", text));
+    };
+    let kind = match task.kind {
+        TaskKind::Train => v1::TaskKind::Train,
+        TaskKind::Evaluate => v1::TaskKind::Evaluate,
+    };
+    let heartbeat_ms = known.spec.policy.lease_ms() / HEARTBEATS_PER_LEASE;
+    let cap = 1_u64 << known.view.cap_exponent.min(29);
+    Ok(v1::Task {
+        task_id: task.id.to_string(),
+        kind: kind.into(),
+        job_id: known.view.job.to_string(),
+        round: task.round,
+        attempt: task.attempt,
+        spec: known.spec.text.clone(),
+        spec_digest: known.spec.parsed.digest.to_string(),
+        checkpoint_digest: checkpoint.digest.to_string(),
+        checkpoint_bytes: checkpoint.bytes,
+        heartbeat_ms: u32::try_from(heartbeat_ms).unwrap_or(u32::MAX),
+        examples_max: cap.min(known.spec.policy.cohort.max_examples),
+    })
+}
+
+fn receipt_to_wire(receipt: &Receipt) -> v1::Receipt {
+    let reason = if receipt.already { "already_accepted" } else { "accepted" };
+    v1::Receipt {
+        task_id: receipt.task.to_string(),
+        update_digest: receipt.digest.to_string(),
+        reason: reason.to_owned(),
+    }
+}

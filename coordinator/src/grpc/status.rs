@@ -1,0 +1,81 @@
+//! The only table from our errors to gRPC codes and stable reasons.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tributary_core::round::Rejection;
+use tributary_proto::fault::{retry_status, status};
+
+use crate::blobs::BlobError;
+use crate::ingest::IngestError;
+use crate::specs::SpecError;
+use crate::store::StoreError;
+
+/// When to try again after a failure of ours.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+pub(super) fn of_rejection(rejection: &Rejection) -> Status {
+    let code = match rejection {
+        Rejection::JobPaused => {
+            let text = rejection.to_string();
+            return retry_status(Code::Unavailable, rejection.code(), text, RETRY_AFTER);
+        }
+        Rejection::NotYourTask => Code::PermissionDenied,
+        Rejection::ExamplesOutOfRange { .. } => Code::InvalidArgument,
+        Rejection::UnknownTask => Code::NotFound,
+        Rejection::Superseded => Code::Aborted,
+        Rejection::AlreadyAccepted { .. } => Code::AlreadyExists,
+        Rejection::JobEnded { .. }
+        | Rejection::RoundClosed { .. }
+        | Rejection::TaskEnded { .. }
+        | Rejection::WrongState { .. } => Code::FailedPrecondition,
+    };
+    status(code, rejection.code(), rejection.to_string())
+}
+
+pub(super) fn of_store(error: &StoreError) -> Status {
+    tracing::error!(%error, "the store failed");
+    retry_status(Code::Unavailable, "store_unavailable", error.to_string(), RETRY_AFTER)
+}
+
+pub(super) fn of_blob(error: &BlobError) -> Status {
+    tracing::error!(%error, "the blob store failed");
+    match error {
+        BlobError::NotFound { .. } => status(Code::NotFound, "blob_not_found", error.to_string()),
+        _ => retry_status(Code::Unavailable, "blobs_unavailable", error.to_string(), RETRY_AFTER),
+    }
+}
+
+pub(super) fn of_spec(error: &SpecError) -> Status {
+    match error {
+        SpecError::Store(error) => of_store(error),
+        SpecError::NoJob => no_job(),
+        SpecError::Unreadable(_) => status(Code::Internal, "spec_unreadable", error.to_string()),
+    }
+}
+
+pub(super) fn of_ingest(error: &IngestError) -> Status {
+    match error {
+        IngestError::Rejected(rejection) => of_rejection(rejection),
+        IngestError::Update(fault) => {
+            status(Code::InvalidArgument, fault.reason(), fault.to_string())
+        }
+        IngestError::Malformed(fault) => fault.clone().into(),
+        IngestError::NoTask => status(Code::NotFound, "unknown_task", error.to_string()),
+        IngestError::Damaged(text) => {
+            retry_status(Code::Aborted, "damaged_in_transfer", text.clone(), RETRY_AFTER)
+        }
+        IngestError::Store(error) => of_store(error),
+        IngestError::Blob(error) => of_blob(error),
+        IngestError::Spec(error) => of_spec(error),
+    }
+}
+
+pub(super) fn no_job() -> Status {
+    status(Code::NotFound, "unknown_job", "no such job: `tributary status` lists them")
+}
+
+pub(super) fn stopping() -> Status {
+    let text = "the coordinator is stopping: try again";
+    retry_status(Code::Unavailable, "stopping", text, RETRY_AFTER)
+}

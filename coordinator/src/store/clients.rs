@@ -1,0 +1,119 @@
+//! Clients: what they said of themselves, when they were seen, and the roster of a job.
+
+use tributary_core::binding::{Binding, DataNeed};
+use tributary_core::name::ClientName;
+use tributary_core::round::cohort::{Member, Roster};
+
+use super::Store;
+use super::database::Tx;
+use super::decode::{Fields, json};
+use super::error::StoreError;
+use super::rows::{ClientHello, ClientRow};
+use super::sql::Row;
+
+/// A client that was seen within this time is present: longer than a poll waits.
+const PRESENCE_US: i64 = 45_000_000;
+/// A poll that changes nothing is written down at most this often.
+const SEEN_US: i64 = 5_000_000;
+
+impl Store {
+    /// Takes what a client says of itself; `true` where it is new, or was away, or changed.
+    ///
+    /// # Errors
+    /// When the database fails or a row is corrupt.
+    pub async fn hello(&self, hello: &ClientHello) -> Result<bool, StoreError> {
+        let bindings = json(&hello.bindings)?;
+        let sql = "-- store.clients.look\n\
+            SELECT name, instance, version, bindings, last_seen_us, {now} AS now_us \
+            FROM clients WHERE name = $1";
+        let rows = self.db.fetch(sql, &[hello.name.as_str().into()]).await?;
+        let mut changed = true;
+        if let Some(row) = rows.first() {
+            let fields = Fields::of("clients", row);
+            let silent_us = fields.int("now_us")? - fields.int("last_seen_us")?;
+            let same = fields.text("instance")? == hello.instance
+                && fields.text("version")? == hello.version
+                && fields.text("bindings")? == bindings;
+            if same && silent_us < SEEN_US {
+                return Ok(false);
+            }
+            changed = !same || silent_us > PRESENCE_US;
+        }
+        let sql = "-- store.clients.hello\n\
+            INSERT INTO clients (name, instance, version, bindings, first_seen_us, last_seen_us) \
+            VALUES ($1, $2, $3, $4, {now}, {now}) \
+            ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, \
+            version = excluded.version, bindings = excluded.bindings, \
+            last_seen_us = excluded.last_seen_us";
+        let values = [
+            hello.name.as_str().into(),
+            hello.instance.as_str().into(),
+            hello.version.as_str().into(),
+            bindings.into(),
+        ];
+        self.db.execute(sql, &values).await?;
+        Ok(changed)
+    }
+
+    /// A client gave a sign of life other than a poll.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn seen(&self, client: &ClientName) -> Result<(), StoreError> {
+        let sql = "-- store.clients.look_seen\n\
+            SELECT name FROM clients WHERE name = $1 AND last_seen_us < {now} - $2";
+        let values = [client.as_str().into(), SEEN_US.into()];
+        if self.db.fetch(sql, &values).await?.is_empty() {
+            return Ok(());
+        }
+        let sql = "-- store.clients.seen\nUPDATE clients SET last_seen_us = {now} WHERE name = $1";
+        self.db.execute(sql, &[client.as_str().into()]).await?;
+        Ok(())
+    }
+
+    /// All clients by name.
+    ///
+    /// # Errors
+    /// When the database fails or a row is corrupt.
+    pub async fn clients(&self) -> Result<Vec<ClientRow>, StoreError> {
+        let rows = self.db.fetch(ALL, &[]).await?;
+        rows.iter().map(client).collect()
+    }
+}
+
+const ALL: &str = "-- store.clients.all\nSELECT c.*, {now} AS now_us FROM clients c ORDER BY name";
+
+fn client(row: &Row) -> Result<ClientRow, StoreError> {
+    let fields = Fields::of("clients", row);
+    let last_seen_us = fields.int("last_seen_us")?;
+    Ok(ClientRow {
+        hello: ClientHello {
+            name: fields.parsed("name")?,
+            instance: fields.text("instance")?.to_owned(),
+            version: fields.text("version")?.to_owned(),
+            bindings: fields.json("bindings")?,
+        },
+        first_seen_us: fields.int("first_seen_us")?,
+        last_seen_us,
+        present: fields.int("now_us")? - last_seen_us <= PRESENCE_US,
+    })
+}
+
+/// Who could take part in a job: the clients with a data set that it can use.
+pub(super) async fn roster(tx: &mut Tx, need: &DataNeed) -> Result<Roster, StoreError> {
+    let mut members = Vec::new();
+    for row in tx.fetch(ALL, &[]).await? {
+        let client = client(&row)?;
+        let fits = |binding: &&Binding| need.met_by(binding);
+        // The first data set that fits is the one that the client's trainer takes.
+        if let Some(binding) = client.hello.bindings.iter().find(fits) {
+            members.push(Member {
+                name: client.hello.name.clone(),
+                train_examples: binding.train_examples,
+                evaluate_examples: binding.evaluate_examples,
+                present: client.present,
+            });
+        }
+    }
+    Ok(Roster::new(members))
+}

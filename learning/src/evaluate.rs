@@ -1,0 +1,50 @@
+//! Evaluation: how a checkpoint does on some data.
+
+use tributary_core::metrics::Statistics;
+use tributary_core::model::ModelSpec;
+use tributary_core::params::ParameterSet;
+
+use crate::LearningError;
+use crate::data::Dataset;
+use crate::model::Network;
+use crate::threads;
+use crate::train::{Control, batch, check_data, record};
+
+/// Activations of one batch, 4 bytes each: 32 MiB.
+const BATCH_ACTIVATIONS: usize = 1 << 23;
+/// Largest batch: more gains nothing.
+const BATCH_MAX: usize = 256;
+
+/// Scores every example with a checkpoint. The batch follows from the model alone, so the result
+/// does not depend on threads or on how the model was trained.
+///
+/// # Errors
+/// When data, parameters and model do not fit each other, and when the caller cancels. A model that
+/// gives no finite numbers is scored, badly, and is no error.
+pub fn evaluate(
+    model: &ModelSpec,
+    parameters: &ParameterSet,
+    data: &Dataset,
+    threads: usize,
+    control: &dyn Control,
+) -> Result<Statistics, LearningError> {
+    check_data(model, data)?;
+    let batch_size = BATCH_ACTIVATIONS / model.activations_per_example().max(1);
+    let batch_size = batch_size.clamp(1, BATCH_MAX);
+    threads::within(threads, || {
+        let network = Network::frozen(model, parameters)?;
+        let mut statistics = Statistics::new(data.classes())?;
+        let indices: Vec<usize> = (0..data.len()).collect();
+        let batches = indices.chunks(batch_size);
+        let total = batches.len() as u64;
+        for (done, indices) in batches.enumerate() {
+            if control.cancelled() {
+                return Err(LearningError::Cancelled);
+            }
+            let (input, labels) = batch(data, indices)?;
+            record(&mut statistics, &network.forward(&input)?, &labels)?;
+            control.progress(done as u64 + 1, total);
+        }
+        Ok(statistics)
+    })
+}

@@ -1,0 +1,101 @@
+//! Wire ⇄ domain: every field of a peer's message is checked here, with its path in the error.
+
+mod binding;
+mod statistics;
+mod upload;
+
+use std::str::FromStr;
+
+use tonic::{Code, Status};
+use tributary_core::digest::Digest;
+use tributary_core::name::{ClientName, TaskId};
+
+use crate::v1;
+
+pub use binding::{binding_from_wire, binding_to_wire};
+pub use statistics::{metrics_to_wire, statistics_from_wire, statistics_to_wire};
+pub use upload::{Upload, upload_from_wire};
+
+/// A field of a message that is not what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: expected {expected}, found {found}")]
+pub struct WireFault {
+    /// The field's path, such as `header.bytes`.
+    pub field: &'static str,
+    /// What would have been right.
+    pub expected: String,
+    /// What came.
+    pub found: String,
+}
+
+impl WireFault {
+    /// A fault of a field.
+    pub fn new(field: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        let found: String = found.into();
+        let found = found.chars().take(80).collect();
+        Self { field, expected: expected.into(), found }
+    }
+}
+
+impl From<WireFault> for Status {
+    fn from(fault: WireFault) -> Status {
+        crate::fault::status(Code::InvalidArgument, "malformed", fault.to_string())
+    }
+}
+
+/// Longest instance id: a UUID with room.
+const INSTANCE_CHARS_MAX: usize = 64;
+
+/// Who calls, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerId {
+    /// The client.
+    pub client: ClientName,
+    /// Its process.
+    pub instance: String,
+}
+
+/// Checks who calls.
+///
+/// # Errors
+/// When the caller is missing or a field is malformed.
+pub fn caller_from_wire(caller: Option<v1::Caller>) -> Result<CallerId, WireFault> {
+    let caller = caller.ok_or_else(|| WireFault::new("caller", "a caller", "nothing"))?;
+    let client = parse("caller.client", &caller.client)?;
+    let ok = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let id = caller.instance_id;
+    if id.is_empty() || id.len() > INSTANCE_CHARS_MAX || !id.chars().all(ok) {
+        let expected = "1 to 64 letters, digits and dashes";
+        return Err(WireFault::new("caller.instance_id", expected, id));
+    }
+    Ok(CallerId { client, instance: id })
+}
+
+/// A task id.
+///
+/// # Errors
+/// When it is malformed.
+pub fn task_id_from_wire(text: &str) -> Result<TaskId, WireFault> {
+    parse("task_id", text)
+}
+
+/// A digest in a field.
+///
+/// # Errors
+/// When it is malformed.
+pub fn digest_from_wire(field: &'static str, text: &str) -> Result<Digest, WireFault> {
+    parse(field, text)
+}
+
+fn parse<T>(field: &'static str, text: &str) -> Result<T, WireFault>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| {
+        let error = error.to_string();
+        let expected = error.strip_prefix("expected ").unwrap_or(&error);
+        let expected = expected.rsplit_once(", found").map_or(expected, |(e, _)| e);
+        WireFault::new(field, expected, format!("{text:?}"))
+    })
+}
