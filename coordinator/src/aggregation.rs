@@ -6,8 +6,8 @@
 //! number of threads and any cut, so the checkpoint is a function of the plan and the blobs.
 //!
 //! Memory, whatever the model's size and the number of clients (see [`Cut`] for the numbers):
-//! a thread has the sums of one unit (1 MiB), two blocks of updates, the unit of the old checkpoint;
-//! [`scan::UNITS_IN_FLIGHT`] finished units (4 MiB) wait for their turn; the writer has 8 MiB.
+//! a thread has the sums of one unit (512 KiB), two blocks of updates, the unit of the old checkpoint;
+//! [`scan::UNITS_IN_FLIGHT`] finished units (4 MiB) wait for their turn; the writer has 16 MiB.
 //! Backends that are not a local folder add the units that are fetched ahead.
 //!
 //! Updates were verified when they were accepted and are not hashed again.

@@ -7,8 +7,8 @@
 //!
 //! What [`Blobs::put_part`] and [`CheckpointWriter::finish`] have acknowledged survives a power cut,
 //! as far as the disk honours fsync. Nothing here checks content: parts were checked when they
-//! were accepted. Every buffer is bounded: a stream holds [`STREAM_WINDOW`] chunks, a writer one
-//! part and what it was just handed.
+//! were accepted. Every buffer is bounded: a stream holds [`STREAM_WINDOW`] chunks, a writer two
+//! pieces of 8 MiB and what it was just handed.
 
 use std::ops::Range;
 use std::path::Path as FilePath;

@@ -25,6 +25,9 @@ pub const TENSORS_MAX: usize = 65_536;
 /// Why a list of tensors is no schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
+    /// A name that the checkpoint format keeps for itself.
+    #[error("expected another tensor name than `__metadata__`: safetensors reserves it")]
+    Reserved,
     /// Two tensors share a name.
     #[error("expected every tensor name once, found `{0}` twice")]
     Duplicate(String),
@@ -55,6 +58,9 @@ impl Schema {
         let mut names = std::collections::BTreeSet::new();
         for (name, shape) in tensors {
             let name = name.into();
+            if name == "__metadata__" {
+                return Err(SchemaError::Reserved);
+            }
             let too_large = || SchemaError::TooLarge(name.clone());
             let len = shape
                 .iter()

@@ -5,6 +5,7 @@
 //! blobs, with the same threads and the same reads:
 //!
 //! - *fold*: the coordinator's `fold_round`, to a checkpoint that is hashed, written and fsynced;
+//! - *sum*: the fold's integer sums alone, dropped;
 //! - *plain add*: `sum += x` in f32, the sums dropped;
 //! - *read*: the same passes without arithmetic.
 //!
@@ -23,14 +24,14 @@ use tributary_core::aggregate::{CONTRIBUTIONS_MAX, Engine, Scale};
 use tributary_core::codec;
 use tributary_core::params::{PARAMETERS_MAX, Schema};
 
-use super::memory::peak_rss_mb;
+use super::memory::{peak_rss_mb, rss_mb};
 use crate::args::AggregateArgs;
 
 mod memory;
 mod passes;
 mod prepare;
 
-use passes::{PlainAdd, ReadOnly};
+use passes::{PlainAdd, ReadOnly, Sum};
 
 /// How often each thing is measured; medians are reported.
 const REPETITIONS: u32 = 5;
@@ -83,9 +84,11 @@ struct Bench {
 #[derive(Default)]
 struct Times {
     fold: Vec<f64>,
+    sum: Vec<f64>,
     plain_add: Vec<f64>,
     read: Vec<f64>,
     checkpoint: Vec<f64>,
+    rss_before_mb: Option<f64>,
     peak_rss_mb: Option<f64>,
     bytes: u64,
 }
@@ -104,6 +107,7 @@ impl Bench {
         let mut times = Times { bytes: values * codec::VALUE_BYTES as u64, ..Times::default() };
         // Brings the blobs into the page cache, where a round's updates are when it closes.
         self.pass(ReadOnly::default).await?;
+        times.rss_before_mb = rss_mb("self");
         let mut digests = Vec::new();
         for attempt in 1..=repetitions {
             let output = checkpoint_key(&prepare::job()?, 1, attempt);
@@ -115,6 +119,7 @@ impl Bench {
             let peak = peak_rss_mb("self").filter(|_| resettable);
             times.peak_rss_mb = peak.map(|mb| mb.max(times.peak_rss_mb.unwrap_or(0.0)));
             digests.push(outcome.digest);
+            times.sum.push(self.pass(Sum::default).await?);
             times.plain_add.push(self.pass(PlainAdd::default).await?);
             times.read.push(self.pass(ReadOnly::default).await?);
             times.checkpoint.push(prepare::time_copy(&self.blobs, &output, &copy).await?);
@@ -135,7 +140,10 @@ impl Bench {
 
     /// Seconds of one pass over all updates.
     async fn pass<P: Pass>(&self, make: impl Fn() -> P) -> anyhow::Result<f64> {
-        let weighted = |c: &Contribution| Weighted { key: c.key.clone(), factor: 1.0 };
+        let weighted = |c: &Contribution| Weighted {
+            key: c.key.clone(),
+            factor: self.scale.weight(c.examples),
+        };
         let updates = self.contributions.iter().map(weighted).collect();
         let started = Instant::now();
         let mut units =
@@ -169,15 +177,18 @@ impl Times {
             "read_gb_per_s": rounded(gb_per_s(&self.read)),
             "ratio": rounded(fold / plain_add),
             "peak_rss_mb": self.peak_rss_mb.map(rounded),
+            "rss_before_mb": self.rss_before_mb.map(rounded),
             "fold_s": rounded(median(&self.fold)),
             "fold_s_min": rounded(self.fold.iter().copied().fold(f64::INFINITY, f64::min)),
+            "sum_gb_per_s": rounded(gb_per_s(&self.sum)),
+            "sum_ratio": rounded(gb_per_s(&self.sum) / plain_add),
             "checkpoint_write_s": rounded(median(&self.checkpoint)),
             "in_memory": in_memory,
             "threads": Cut::default().threads,
             "engine": Engine::best().name(),
             "repetitions": REPETITIONS,
             "fsync": true,
-            "says": "fold_s: sums, new checkpoint hashed, written and fsynced; plain add and read: \
+            "says": "fold_s: sums, new checkpoint hashed, written and fsynced; sum, plain add and read: \
                      the same blobs, threads and reads, nothing written; checkpoint_write_s: \
                      reading, hashing, writing and fsyncing the checkpoint alone",
         })

@@ -3,10 +3,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tributary_core::codec;
 use tributary_core::digest::Digest;
@@ -16,6 +18,10 @@ use tributary_proto::{CHUNK_BYTES, v1};
 
 use super::{CALL, CallError, Client, Me, SILENCE, limited};
 
+/// How long one try of an upload may take; the next one sends only what is missing.
+const UPLOAD: Duration = Duration::from_secs(600);
+/// How often a running upload is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 /// Chunks between the file and the connection.
 const CHUNKS_AHEAD: usize = 2;
 
@@ -58,17 +64,9 @@ pub(crate) async fn upload(
         tokio::spawn(send_parts(me.clone(), outgoing.clone(), held, sender, step.clone()));
     let answer = client.upload_update(ReceiverStream::new(receiver));
     tokio::pin!(answer);
-    // Time runs only while nothing moves: a slow link may take as long as it needs.
-    let result = loop {
-        tokio::select! {
-            result = &mut answer => break result,
-            () = tokio::time::sleep(SILENCE), if reading.is_finished() => {
-                break Err(tonic::Status::deadline_exceeded("no receipt within 60 s"));
-            }
-            () = tokio::time::sleep(SILENCE * 10), if !reading.is_finished() => {
-                break Err(tonic::Status::deadline_exceeded("the upload stood still"));
-            }
-        }
+    let result = tokio::select! {
+        result = &mut answer => result,
+        text = stuck(&reading) => Err(tonic::Status::deadline_exceeded(text)),
     };
     reading.abort();
     let read = reading.await;
@@ -81,6 +79,20 @@ pub(crate) async fn upload(
         .into_inner()
         .receipt
         .ok_or_else(|| CallError::Away("the coordinator gave no receipt".to_owned(), None))
+}
+
+/// Ends when an upload no longer moves: everything is read and there is no receipt, or the link is so
+/// slow that it is better to take the upload up again (the parts that came are kept).
+async fn stuck(reading: &JoinHandle<Result<(), CallError>>) -> &'static str {
+    let started = Instant::now();
+    while !reading.is_finished() {
+        if started.elapsed() > UPLOAD {
+            return "the upload took too long; it is taken up again";
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    tokio::time::sleep(SILENCE).await;
+    "no receipt after the last byte"
 }
 
 async fn send_parts(

@@ -3,7 +3,8 @@
 use tributary_core::binding::Binding;
 use tributary_core::metrics::Statistics;
 use tributary_core::spec::data::DataKind;
-use tributary_learning::data::Dataset;
+use tributary_learning::data::idx::read_dataset;
+use tributary_learning::data::{DataError, Dataset};
 use tributary_learning::{LearningError, TrainTask};
 
 use super::{Control, Order, Trained, Trainer, TrainerError};
@@ -22,11 +23,9 @@ impl CandleTrainer {
     ///
     /// # Errors
     /// When a file is not what it must be: its name, the place, what was expected, what came.
-    pub fn open(config: &DataConfig, threads: usize) -> Result<Self, LearningError> {
+    pub fn open(config: &DataConfig, threads: usize) -> Result<Self, DataError> {
         let read = |files: &Option<IdxFiles>| match files {
-            Some(files) => {
-                Dataset::read_idx(&files.images, &files.labels, config.classes).map(Some)
-            }
+            Some(files) => read_dataset(&files.images, &files.labels, config.classes).map(Some),
             None => Ok(None),
         };
         let (train, evaluate) = (read(&config.train)?, read(&config.evaluate)?);

@@ -14,9 +14,9 @@ use tributary_core::codec::VALUE_BYTES;
 use super::scan::{Pass, Piece, Unit, Weighted};
 use crate::blobs::{BlobError, Blobs, Folder};
 
-/// Stretches that are fetched ahead from a backend that is not a folder, for each thread: with units
-/// of 512 KiB it hides the latency of a few round trips, in 2 MiB.
-const FETCHES_AHEAD: usize = 4;
+/// Stretches that are fetched ahead from a backend that is not a folder, for each thread: they hide
+/// the latency of a round trip, in 2 MiB with units of 256 KiB.
+const FETCHES_AHEAD: usize = 8;
 
 /// Where updates are read from, with the buffers of one thread.
 pub(super) struct Source {

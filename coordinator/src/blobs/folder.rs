@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 
 use super::{BlobError, path_of};
@@ -84,6 +85,14 @@ impl Folder {
         .await
     }
 
+    /// Begins a file for a blob that comes in pieces.
+    pub(super) async fn stage(self: Arc<Self>, key: String) -> Result<Staged, BlobError> {
+        let path = self.path(&key)?;
+        let name = key.clone();
+        let staged = tokio::task::spawn_blocking(move || Staged::create(key, path)).await;
+        staged.map_err(|error| BlobError::io(&name, "begin", error))?
+    }
+
     /// Deletes all that stands under a key, staging files too.
     pub(super) async fn delete_tree(self: Arc<Self>, key: String) -> Result<(), BlobError> {
         let tree = self.path(&key)?;
@@ -112,6 +121,64 @@ impl Folder {
         };
         if let Err(error) = std::thread::Builder::new().name("blob-sweep".to_owned()).spawn(sweep) {
             tracing::warn!(%error, "cannot sweep unfinished blobs");
+        }
+    }
+}
+
+/// A file in the making, beside the place of its blob. Dropping it deletes it.
+#[derive(Debug)]
+pub(super) struct Staged {
+    file: File,
+    key: String,
+    staging: PathBuf,
+    path: PathBuf,
+    published: bool,
+}
+
+impl Staged {
+    /// Named like the store's own staging files, so the same sweep finds it and no listing shows it.
+    fn create(key: String, path: PathBuf) -> Result<Self, BlobError> {
+        let open = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            for number in 1_u64.. {
+                let mut staging = path.clone().into_os_string();
+                staging.push(format!("#{number}"));
+                match File::create_new(&staging) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    file => return Ok((file?, PathBuf::from(staging))),
+                }
+            }
+            Err(io::Error::from(io::ErrorKind::AlreadyExists))
+        };
+        let (file, staging) = open().map_err(|error| BlobError::io(&key, "begin", error))?;
+        Ok(Self { file, key, staging, path, published: false })
+    }
+
+    /// Adds bytes and makes them durable. It blocks.
+    pub(super) fn append(&mut self, pieces: &[Bytes]) -> Result<(), BlobError> {
+        let written = pieces.iter().try_for_each(|piece| self.file.write_all(piece));
+        let synced = written.and_then(|()| self.file.sync_data());
+        synced.map_err(|error| BlobError::io(&self.key, "write", error))
+    }
+
+    /// Puts the file in its place, durably; the folders above are the caller's to settle.
+    pub(super) async fn publish(mut self) -> Result<(), BlobError> {
+        let key = self.key.clone();
+        blocking(&key, "finish", move || {
+            self.file.sync_all()?;
+            std::fs::rename(&self.staging, &self.path)?;
+            self.published = true;
+            self.path.parent().map_or(Ok(()), sync_folder)
+        })
+        .await
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.published {
+            // What stays in spite of it is swept later.
+            let _ = std::fs::remove_file(&self.staging);
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Writes a checkpoint piece by piece and hashes it on the way.
+//! Writes a checkpoint piece by piece; hashes it and makes it durable on the way.
 
 use bytes::Bytes;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use tokio::task::JoinHandle;
 use tributary_core::digest::{Digest, Hasher};
 
+use super::folder::Staged;
 use super::{BlobError, Blobs, path_of};
 
 /// Bytes that go to the store at a time: object stores take nothing below 5 MiB but the last piece,
@@ -11,38 +13,60 @@ use super::{BlobError, Blobs, path_of};
 const PIECE_BYTES: usize = 8 << 20;
 
 /// A checkpoint in the making. Dropping it leaves nothing behind under its key.
-#[derive(Debug)]
 pub struct CheckpointWriter {
     blobs: Blobs,
     key: String,
-    upload: Box<dyn MultipartUpload>,
-    hasher: HasherSlot,
+    /// The piece that is being hashed and stored while the next one is filled.
+    under_way: Option<JoinHandle<Result<Progress, BlobError>>>,
+    /// `None` while a piece is under way, which has it then.
+    progress: Option<Progress>,
     /// What was handed in and is not yet a full piece; not copied.
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
     len: u64,
 }
 
-/// The digest in the making; it is away while a thread adds to it.
-#[derive(Default)]
-struct HasherSlot(Hasher);
+/// What a piece is added to.
+struct Progress {
+    target: Target,
+    hasher: Hasher,
+}
 
-impl std::fmt::Debug for HasherSlot {
+enum Target {
+    /// A file of a local folder. Each piece is fsynced as it is written, while the next one is
+    /// computed, so that little is left to wait for at the end.
+    File(Staged),
+    /// Any other backend.
+    Upload(Box<dyn MultipartUpload>),
+}
+
+impl std::fmt::Debug for CheckpointWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HasherSlot")
+        f.debug_struct("CheckpointWriter").field("key", &self.key).field("len", &self.len).finish()
     }
 }
 
 impl CheckpointWriter {
     pub(super) async fn begin(blobs: Blobs, key: &str) -> Result<Self, BlobError> {
-        let upload = blobs.store.put_multipart(&path_of(key)?).await;
-        let upload = upload.map_err(|error| BlobError::of(key, "begin", error))?;
-        let (key, hasher) = (key.to_owned(), HasherSlot::default());
-        Ok(Self { blobs, key, upload, hasher, waiting: Vec::new(), waiting_bytes: 0, len: 0 })
+        let target = if let Some(folder) = &blobs.folder {
+            Target::File(folder.clone().stage(key.to_owned()).await?)
+        } else {
+            let upload = blobs.store.put_multipart(&path_of(key)?).await;
+            Target::Upload(upload.map_err(|error| BlobError::of(key, "begin", error))?)
+        };
+        Ok(Self {
+            blobs,
+            key: key.to_owned(),
+            under_way: None,
+            progress: Some(Progress { target, hasher: Hasher::new() }),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            len: 0,
+        })
     }
 
-    /// Adds bytes. It waits for the store whenever a piece of 8 MiB is full, so no more than that
-    /// and `bytes` are held.
+    /// Adds bytes. A full piece of 8 MiB is stored while the next one fills; where both are full it
+    /// waits, so no more than two pieces and `bytes` are held.
     ///
     /// # Errors
     /// When the store fails; the writer is then of no more use.
@@ -65,10 +89,16 @@ impl CheckpointWriter {
         if self.waiting_bytes > 0 || self.len == 0 {
             self.flush().await?;
         }
-        let done = self.upload.complete().await;
-        done.map_err(|error| BlobError::of(&self.key, "finish", error))?;
+        let Progress { target, hasher } = self.arrive().await?;
+        match target {
+            Target::File(staged) => staged.publish().await?,
+            Target::Upload(mut upload) => {
+                let done = upload.complete().await;
+                done.map_err(|error| BlobError::of(&self.key, "finish", error))?;
+            }
+        }
         self.blobs.settle(&self.key).await?;
-        Ok((self.hasher.0.finish(), self.len))
+        Ok((hasher.finish(), self.len))
     }
 
     fn hold(&mut self, bytes: Bytes) {
@@ -76,20 +106,51 @@ impl CheckpointWriter {
         self.waiting.push(bytes);
     }
 
-    /// Hashes what waits on a blocking thread while the store takes it.
+    /// Sends what waits on its way, once the piece before it has arrived.
     async fn flush(&mut self) -> Result<(), BlobError> {
+        let progress = self.arrive().await?;
         self.len += self.waiting_bytes as u64;
         self.waiting_bytes = 0;
         let pieces = std::mem::take(&mut self.waiting);
-        let put = self.upload.put_part(PutPayload::from_iter(pieces.iter().cloned()));
-        let mut hasher = std::mem::take(&mut self.hasher.0);
-        let hash = tokio::task::spawn_blocking(move || {
-            pieces.iter().for_each(|piece| hasher.update(piece));
-            hasher
-        });
-        let (put, hash) = futures::join!(put, hash);
-        put.map_err(|error| BlobError::of(&self.key, "write", error))?;
-        self.hasher.0 = hash.map_err(|error| BlobError::io(&self.key, "hash", error))?;
+        self.under_way = Some(tokio::spawn(progress.add(self.key.clone(), pieces)));
         Ok(())
+    }
+
+    async fn arrive(&mut self) -> Result<Progress, BlobError> {
+        let joined = match self.under_way.take() {
+            Some(piece) => piece.await,
+            None => Ok(self.progress.take().ok_or_else(|| {
+                BlobError::io(&self.key, "go on with", "an earlier piece of it failed")
+            })),
+        };
+        joined.map_err(|error| BlobError::io(&self.key, "write", error))?
+    }
+}
+
+impl Progress {
+    async fn add(self, key: String, pieces: Vec<Bytes>) -> Result<Self, BlobError> {
+        let Self { target, mut hasher } = self;
+        // Hashing and files block: they go to a thread for that.
+        let lost = |error| BlobError::io(&key, "write", error);
+        match target {
+            Target::File(mut staged) => {
+                let added = tokio::task::spawn_blocking(move || {
+                    pieces.iter().for_each(|piece| hasher.update(piece));
+                    staged.append(&pieces)?;
+                    Ok(Self { target: Target::File(staged), hasher })
+                });
+                added.await.map_err(lost)?
+            }
+            Target::Upload(mut upload) => {
+                let put = upload.put_part(PutPayload::from_iter(pieces.iter().cloned()));
+                let hash = tokio::task::spawn_blocking(move || {
+                    pieces.iter().for_each(|piece| hasher.update(piece));
+                    hasher
+                });
+                let (put, hash) = futures::join!(put, hash);
+                put.map_err(|error| BlobError::of(&key, "write", error))?;
+                Ok(Self { target: Target::Upload(upload), hasher: hash.map_err(lost)? })
+            }
+        }
     }
 }

@@ -150,10 +150,10 @@ impl Driver {
         }
         let Some(round) = moved.committed else { return };
         tracing::info!(job = %self.job, round, "round committed");
-        if self.hub.keep_updates == KeepUpdates::UntilCommit {
-            if let Err(error) = self.hub.blobs.delete_updates(&self.job, round).await {
-                tracing::warn!(job = %self.job, round, %error, "old updates are still there");
-            }
+        if self.hub.keep_updates == KeepUpdates::UntilCommit
+            && let Err(error) = self.hub.blobs.delete_updates(&self.job, round).await
+        {
+            tracing::warn!(job = %self.job, round, %error, "old updates are still there");
         }
     }
 }

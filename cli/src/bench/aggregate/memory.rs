@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio_stream::StreamExt as _;
-use tributary_coordinator::aggregation::scan::{BLOCK_BYTES, THREADS, UNIT_BYTES};
+use tributary_coordinator::aggregation::scan::{BLOCK_BYTES, Piece, THREADS, UNIT_BYTES};
 use tributary_core::aggregate::Engine;
 use tributary_core::codec::{self, HEADER_BYTES, VALUE_BYTES};
 
 use super::Bench;
+use super::passes::fold;
 
 /// Sets the kernel's high-water mark back to what the process holds now (`proc_pid_clear_refs(5)`);
 /// whether it could.
@@ -60,15 +61,6 @@ pub(super) async fn measure(bench: &Bench, repetitions: u32) -> anyhow::Result<O
         }));
     }
     Ok(Some(times))
-}
-
-type Piece<'a> = (&'a [[u8; VALUE_BYTES]], f64);
-
-fn fold(sums: &mut [i64], pieces: &[Piece<'_>]) {
-    match *pieces {
-        [a, b] => Engine::best().fold_two(sums, [a, b]),
-        _ => pieces.iter().for_each(|(values, by)| Engine::best().fold(sums, values, *by)),
-    }
 }
 
 /// Seconds of one pass over all updates, in units of coordinates that threads take in turn.

@@ -29,6 +29,37 @@ impl Pass for PlainAdd {
     }
 }
 
+/// The fold's integer sums, two updates at a time, and nothing made of them.
+#[derive(Default)]
+pub(super) struct Sum {
+    sums: Vec<i64>,
+}
+
+impl Pass for Sum {
+    fn start(&mut self, coordinates: usize) {
+        self.sums.clear();
+        self.sums.resize(coordinates, 0);
+    }
+
+    fn add(&mut self, from: usize, pieces: &[Piece<'_>]) {
+        let len = pieces.first().map_or(0, |(values, _)| values.len());
+        fold(&mut self.sums[from..from + len], pieces);
+    }
+
+    fn finish(&mut self, _: &Unit) -> Result<Bytes, FoldError> {
+        std::hint::black_box(&self.sums);
+        Ok(Bytes::new())
+    }
+}
+
+/// Adds one or two updates to the sums, as the coordinator's fold does.
+pub(super) fn fold(sums: &mut [i64], pieces: &[Piece<'_>]) {
+    match *pieces {
+        [a, b] => Engine::best().fold_two(sums, [a, b]),
+        _ => pieces.iter().for_each(|(values, by)| Engine::best().fold(sums, values, *by)),
+    }
+}
+
 /// No arithmetic: what reading alone takes.
 #[derive(Default)]
 pub(super) struct ReadOnly;

@@ -83,14 +83,14 @@ fn a_deal_is_pinned() {
     let data = data(40);
     let first = |partition| deal(partition, &data, 4, 7)[0].clone();
     assert_eq!(first("iid"), [17, 14, 25, 37, 19, 18, 29, 12, 26, 9]);
-    assert_eq!(first("dirichlet=0.5"), [0_usize; 0]);
+    assert_eq!(first("dirichlet=0.5"), [17, 11, 21, 37, 31, 9, 1, 7, 27, 18]);
 }
 
 #[test]
 fn what_cannot_be_dealt_is_refused() {
     let data = data(40);
     let refuse = |partition: Partition, clients| {
-        let error = partition.deal(&data, clients, 1).err().expect("refused");
+        let error = partition.deal(&data, clients, 1).expect_err("refused");
         assert!(matches!(error, DataError::Deal { .. }));
         error.to_string()
     };
@@ -99,7 +99,7 @@ fn what_cannot_be_dealt_is_refused() {
     assert!(refuse(Partition::Shards, 21).contains("two shards"));
     assert!(refuse(Partition::Writers, 3).contains("needs a writer"));
     let nameless = Dataset::from_u8(vec![0], vec![0], &[1], 1).expect("data");
-    let unknown = Partition::Writers.deal(&nameless, 1, 1).err().expect("refused").to_string();
+    let unknown = Partition::Writers.deal(&nameless, 1, 1).expect_err("refused").to_string();
     assert!(unknown.contains("as writers: no writers are known"), "{unknown}");
     for bad in
         ["", "IID", "dirichlet", "dirichlet=0", "dirichlet=nan", "dirichlet=-1", "dirichlet="]

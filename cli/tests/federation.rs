@@ -1,0 +1,140 @@
+//! Whole federations of real processes: coordinator, clients, operator; killed and started again.
+
+#[path = "federation/site.rs"]
+mod site;
+#[path = "federation/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use tributary_testing::Postgres;
+use world::{World, spec};
+
+/// The three uses, as separate processes, from submission to a model on disk.
+#[test]
+fn a_federation_of_processes_trains_and_answers() {
+    let mut world = World::start("answers", None);
+    world.add_clients(3);
+    let job = world.submit(&spec(3, 1));
+    let done = world.wait_for(&job);
+    assert_eq!(done["status"], "completed", "{done:#}");
+    assert_eq!(done["rounds_committed"], 3);
+    let accuracy = done["evaluation"]["accuracy"].as_f64().expect("an accuracy");
+    assert!(accuracy > 0.5, "three short rounds beat chance by far: {accuracy}");
+
+    let rounds = world.json(&["rounds", &job]);
+    let rounds = rounds.as_array().expect("a list");
+    assert_eq!(rounds.len(), 3);
+    assert!(rounds.iter().all(|r| r["updates"] == 3 && r["bytes_up"].as_u64() > Some(0)));
+    let round = world.json(&["round", &job, "2"]);
+    assert_eq!(round["checkpoint_in"], rounds[0]["checkpoint_out"]);
+    assert_eq!(world.json(&["clients"]).as_array().map(Vec::len), Some(4));
+    let events = world.json(&["events", &job]);
+    let kinds: Vec<&str> = events["events"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|e| e["kind"].as_str())
+        .collect();
+    assert_eq!((kinds[0], kinds[kinds.len() - 1]), ("job_submitted", "job_completed"));
+
+    let to = world.dir().join("model.safetensors");
+    let pulled = world.json(&["model", "pull", &job, "--to", &to.display().to_string()]);
+    assert_eq!(pulled["digest"], done["checkpoint_digest"]);
+    let bytes = std::fs::read(&to).expect("a model");
+    let parameters = tributary_core::checkpoint::decode(&bytes).expect("safetensors");
+    assert_eq!(parameters.schema().len() as u64, done["parameters"].as_u64().expect("a count"));
+    let table = world.run(&["status"]);
+    assert!(table.contains(&job) && table.contains("completed"), "{table}");
+}
+
+#[test]
+fn an_operator_can_end_a_job_and_is_told_what_it_waits_for() {
+    let world = World::start("cancel", None);
+    let job = world.submit(&spec(3, 1));
+    let waiting = world.until(&job, |job| job["phase"] == "selecting");
+    let reason = waiting["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("0 present") && reason.contains("min_available_clients is 3"),
+        "{reason}"
+    );
+    world.run(&["cancel", &job, "--reason", "wrong data"]);
+    let ended = world.wait_for(&job);
+    assert_eq!(
+        (&ended["status"], &ended["reason"]),
+        (&"cancelled".into(), &"cancelled: wrong data".into())
+    );
+    let error = world.fail(&["submit", "/nonexistent/job.toml"]);
+    assert!(error.contains("cannot read"), "{error}");
+    let error = world.fail(&["status", "nothing"]);
+    assert!(error.contains("no such job"), "{error}");
+}
+
+/// What an undisturbed run gives, and a disturbed one must give as well.
+fn undisturbed() -> &'static str {
+    static RESULT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    RESULT.get_or_init(|| {
+        let mut world = World::start("undisturbed", None);
+        world.add_clients(3);
+        let job = world.submit(&spec(4, 2));
+        let done = world.wait_for(&job);
+        assert_eq!(done["status"], "completed", "{done:#}");
+        done["result_digest"].as_str().expect("a digest").to_owned()
+    })
+}
+
+fn disturbed(name: &str, database: Option<String>) {
+    let mut world = World::start(name, database);
+    world.add_clients(3);
+    let job = world.submit(&spec(4, 2));
+    // Three blows, each while the job is unfinished: the coordinator, a client, both.
+    world.until(&job, |job| job["rounds_committed"].as_u64() >= Some(1));
+    world.kill_coordinator();
+    world.start_coordinator();
+    world.until(&job, |job| job["rounds_committed"].as_u64() >= Some(2));
+    assert_ne!(world.status(&job)["status"], "completed", "the blows must land in time");
+    world.kill_client(1);
+    world.start_client(1);
+    std::thread::sleep(Duration::from_millis(150));
+    world.kill_client(2);
+    world.kill_coordinator();
+    world.start_client(2);
+    world.start_coordinator();
+    let done = world.wait_for(&job);
+    assert_eq!(done["status"], "completed", "{done:#}");
+    assert_eq!(done["result_digest"], undisturbed(), "the same bytes as if nothing had happened");
+    let rounds = world.json(&["rounds", &job]);
+    assert!(rounds.as_array().expect("a list").iter().all(|r| r["updates"] == 3), "{rounds:#}");
+}
+
+#[test]
+fn kills_change_no_byte_on_sqlite() {
+    disturbed("sqlite", None);
+}
+
+#[test]
+fn kills_change_no_byte_on_postgres() {
+    let Some(postgres) = Postgres::shared().expect("postgres") else { return };
+    disturbed("postgres", Some(postgres.database().expect("a database")));
+}
+
+#[test]
+fn a_stopped_coordinator_goes_on_where_it_was() {
+    let mut world = World::start("stop", None);
+    world.add_clients(3);
+    let job = world.submit(&spec(4, 2));
+    world.until(&job, |job| job["rounds_committed"].as_u64() >= Some(1));
+    world.stop_coordinator();
+    world.start_coordinator();
+    let done = world.wait_for(&job);
+    assert_eq!(done["result_digest"], undisturbed());
+}
+
+#[test]
+fn a_broken_data_file_is_named_before_anything_starts() {
+    let world = World::start("broken", None);
+    let error = world.client_with_truncated_images();
+    for part in ["images.idx", "expected", "found"] {
+        assert!(error.contains(part), "{part} is missing in: {error}");
+    }
+}

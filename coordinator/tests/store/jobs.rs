@@ -1,0 +1,134 @@
+//! Jobs from creation to completion, as they come back from the database.
+
+use tributary_coordinator::store::CreatedJob;
+use tributary_core::digest::Digest;
+use tributary_core::round::{Event, JobStatus, Phase, Rejection};
+
+use crate::fixture::{Fixture, facts, hello, new_job, open_tasks};
+
+pub(crate) async fn creating_is_idempotent(fixture: &Fixture) {
+    let job = fixture.job("one").await;
+    let again = fixture.store.create_job(&new_job("one")).await.expect("again");
+    assert_eq!(again, CreatedJob::Existing(job.clone()));
+    let mut other = new_job("one");
+    other.spec = other.spec.replace("rounds = 2", "rounds = 3");
+    let conflict = fixture.store.create_job(&other).await.expect("conflict");
+    assert_eq!(conflict, CreatedJob::Conflict(job.clone()));
+    assert_eq!(fixture.store.open_jobs().await.expect("open"), vec![job.clone()]);
+    let events = fixture.store.events(&job, 0, 10).await.expect("events");
+    assert_eq!(events.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(), ["job_submitted"]);
+}
+
+pub(crate) async fn a_whole_job_is_stored_step_by_step(fixture: &Fixture) {
+    let job = fixture.job("walk").await;
+    for round in 1..=2 {
+        let state = fixture.settle(&job, 1000 * u64::from(round)).await;
+        assert_eq!(state, fixture.stored(&job).await);
+        assert_eq!(
+            state.round.as_ref().map(|r| (r.number, r.phase)),
+            Some((round, Phase::Training))
+        );
+        for task in open_tasks(&state) {
+            let client = &state.tasks[&task].client;
+            assert_eq!(fixture.store.open_task(client).await.expect("open"), Some(task.clone()));
+            fixture.accept(&task, Digest::of(task.as_str().as_bytes())).await.expect("accept");
+        }
+        let closed = fixture.settle(&job, 1000 * u64::from(round) + 500).await;
+        assert_eq!(closed.round.as_ref().map(|r| r.phase), Some(Phase::Aggregating));
+        assert_eq!(closed, fixture.stored(&job).await);
+        let accepted = fixture.store.accepted_updates(&job, round).await.expect("accepted");
+        let clients: Vec<&str> = accepted.iter().map(|u| u.client.as_str()).collect();
+        assert_eq!(clients, ["site-0", "site-1", "site-2", "site-3"], "sorted by client name");
+        let event = Event::Folded(facts(round));
+        let committed = fixture.event(&job, 1000 * u64::from(round) + 600, event).await;
+        assert_eq!(committed.expect("committed"), fixture.stored(&job).await);
+    }
+    let done = fixture.settle(&job, 9000).await;
+    assert_eq!(done.status, JobStatus::Completed, "no client has held-out rows");
+    let rounds = fixture.store.rounds(&job, None, 10).await.expect("rounds");
+    assert_eq!(rounds.len(), 2);
+    assert!(rounds.iter().all(|r| r.state.accepted.len() == 4 && r.state.result.is_some()));
+    assert_eq!(rounds[0].state.facts, Some(facts(1)), "numbers up to 2^63 − 1 come back");
+    let row = fixture.store.find_job("contract").await.expect("find").expect("a row");
+    assert_eq!((row.id.clone(), row.checkpoint), (job.clone(), facts(2).checkpoint_out));
+    let last = fixture.store.checkpoint(&job, 2).await.expect("read").expect("a row");
+    let same = fixture.store.checkpoint_by_digest(&last.digest).await.expect("read");
+    assert_eq!(same, Some(last));
+    assert_eq!(fixture.store.verify_events(&job).await.expect("verify"), None);
+}
+
+pub(crate) async fn an_unchanged_state_writes_nothing(fixture: &Fixture) {
+    let job = fixture.job("quiet").await;
+    fixture.settle(&job, 10).await;
+    let row = fixture.store.job(&job).await.expect("row").expect("a row");
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    fixture.stored(&job).await;
+    let same = fixture.store.job(&job).await.expect("row").expect("a row");
+    assert_eq!(row.updated_at_us, same.updated_at_us);
+    let ticked = fixture.event(&job, 5000, Event::Tick { roster: None }).await.expect("tick");
+    assert_eq!(ticked.clock_ms, 5000);
+    assert_eq!(fixture.stored(&job).await.clock_ms, 5000, "the clock alone is written");
+}
+
+pub(crate) async fn jobs_are_listed_newest_first_in_pages(fixture: &Fixture) {
+    let mut made = Vec::new();
+    for i in 0..5 {
+        made.push(fixture.job(&format!("job {i}")).await);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    made.reverse();
+    let mut listed = Vec::new();
+    let mut before = None;
+    loop {
+        let page = fixture.store.jobs(None, before, 2).await.expect("page");
+        let Some(last) = page.last() else { break };
+        before = Some((last.created_at_us, last.id.clone()));
+        listed.extend(page.into_iter().map(|row| row.id));
+    }
+    assert_eq!(listed, made);
+    let ended = fixture.store.jobs(Some(JobStatus::Completed), None, 9).await.expect("page");
+    assert!(ended.is_empty());
+}
+
+pub(crate) async fn a_refused_change_leaves_no_trace(fixture: &Fixture) {
+    let job = fixture.job("refused").await;
+    let before = fixture.stored(&job).await;
+    let refused = fixture.event(&job, 99, Event::Resume).await;
+    assert!(matches!(refused, Err(Rejection::WrongState { .. })), "{refused:?}");
+    assert_eq!(fixture.stored(&job).await, before);
+    let nobody = "nobody-00000000".parse().expect("an id");
+    assert!(fixture.store.job(&nobody).await.expect("read").is_none());
+    assert!(fixture.store.find_job("nothing").await.expect("read").is_none());
+}
+
+pub(crate) async fn clients_are_rosters_and_quiet_polls_are_not_written(fixture: &Fixture) {
+    assert!(fixture.store.hello(&hello(1)).await.expect("hello"), "new");
+    let first = fixture.store.clients().await.expect("clients");
+    assert!(!fixture.store.hello(&hello(1)).await.expect("hello"), "nothing new");
+    let second = fixture.store.clients().await.expect("clients");
+    assert_eq!(first[0].last_seen_us, second[0].last_seen_us, "not written again so soon");
+    assert!(first[0].present);
+    let mut restarted = hello(1);
+    restarted.instance = "second".to_owned();
+    assert!(fixture.store.hello(&restarted).await.expect("hello"), "another process");
+    // A client whose data is of another shape is in nobody's roster.
+    let mut other = hello(2);
+    other.bindings[0].shape = vec![4];
+    fixture.store.hello(&other).await.expect("hello");
+    let new = new_job("roster");
+    fixture.store.create_job(&new).await.expect("create");
+    let roster = fixture
+        .store
+        .update_job(
+            &new.state.id,
+            None,
+            |_| true,
+            |state, roster| Ok((state, Default::default(), roster)),
+        )
+        .await
+        .expect("store")
+        .expect("not refused")
+        .expect("a roster");
+    let names: Vec<&str> = roster.trainers().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["site-1"]);
+}

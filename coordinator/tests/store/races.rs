@@ -1,0 +1,105 @@
+//! Two that write at once: drivers against drivers, acceptances against closes.
+
+use std::time::Duration;
+
+use tributary_coordinator::store::{JobChanges, StoreError};
+use tributary_core::digest::Digest;
+use tributary_core::round::{Event, Phase, Rejection};
+
+use crate::fixture::{Fixture, open_tasks};
+
+const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) async fn a_stale_token_cannot_write(fixture: &Fixture) {
+    let job = fixture.job("fence").await;
+    let stale = fixture.store.acquire_lease(&job, "a", LONG).await.expect("store").expect("free");
+    let fresh = fixture.store.acquire_lease(&job, "a", LONG).await.expect("store").expect("own");
+    let change = |mut state: tributary_core::round::JobState, _| {
+        state.clock_ms += 1;
+        Ok((state, JobChanges::default(), ()))
+    };
+    let late = fixture.store.update_job(&job, Some(&stale), |_| false, change).await;
+    assert!(matches!(late, Err(StoreError::Fenced { .. })), "{late:?}");
+    assert_eq!(fixture.stored(&job).await.clock_ms, 0);
+    fixture
+        .store
+        .update_job(&job, Some(&fresh), |_| false, change)
+        .await
+        .expect("store")
+        .expect("not refused");
+    assert_eq!(fixture.stored(&job).await.clock_ms, 1);
+}
+
+pub(crate) async fn leases_expire_and_owners_take_their_own_back(fixture: &Fixture) {
+    let job = fixture.job("lease").await;
+    let short = Duration::from_millis(100);
+    let first = fixture.store.acquire_lease(&job, "a", short).await.expect("store").expect("free");
+    assert_eq!(fixture.store.acquire_lease(&job, "b", LONG).await.expect("store"), None);
+    tokio::time::sleep(short * 2).await;
+    let second = fixture.store.acquire_lease(&job, "b", LONG).await.expect("store").expect("past");
+    assert!(!fixture.store.renew_lease(&job, &first, LONG).await.expect("store"));
+    assert!(fixture.store.renew_lease(&job, &second, LONG).await.expect("store"));
+    fixture.store.release_lease(&job, &first).await.expect("a stale release does nothing");
+    assert_eq!(fixture.store.acquire_lease(&job, "a", LONG).await.expect("store"), None);
+    fixture.store.release_lease(&job, &second).await.expect("release");
+    assert!(fixture.store.acquire_lease(&job, "a", LONG).await.expect("store").is_some());
+}
+
+pub(crate) async fn an_acceptance_is_in_the_accepted_set_or_refused(fixture: &Fixture) {
+    let (mut counted, mut refused) = (0, 0);
+    for i in 0..25_u64 {
+        let job = fixture.job(&format!("race {i}")).await;
+        let state = fixture.settle(&job, 10).await;
+        let tasks = open_tasks(&state);
+        // One is in before the race, so that the close has something to fold.
+        fixture.accept(&tasks[0], Digest::of(b"0")).await.expect("accept");
+        let close = fixture.event(&job, 100_010, Event::Tick { roster: None });
+        let late = |k: usize| {
+            let task = &tasks[k];
+            async move {
+                tokio::time::sleep(Duration::from_micros(i * 37 * k as u64 % 1500)).await;
+                fixture.accept(task, Digest::of(task.as_str().as_bytes())).await
+            }
+        };
+        let (closed, a, b, c) = tokio::join!(close, late(1), late(2), late(3));
+        closed.expect("close");
+        let stored = fixture.stored(&job).await;
+        let round = stored.round.expect("a round");
+        assert_eq!(round.phase, Phase::Aggregating);
+        for (k, result) in [(1, a), (2, b), (3, c)] {
+            match result {
+                Ok(()) => {
+                    counted += 1;
+                    assert!(
+                        round.accepted.contains(&tasks[k]),
+                        "a receipt that counts for nothing"
+                    );
+                }
+                Err(Rejection::RoundClosed { .. } | Rejection::TaskEnded { .. }) => {
+                    refused += 1;
+                    assert!(!round.accepted.contains(&tasks[k]));
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(
+            fixture.store.accepted_updates(&job, 1).await.expect("rows").len(),
+            round.accepted.len()
+        );
+    }
+    println!("{counted} accepted, {refused} refused");
+}
+
+pub(crate) async fn the_same_update_twice_is_one_row(fixture: &Fixture) {
+    let job = fixture.job("twice").await;
+    let tasks = open_tasks(&fixture.settle(&job, 10).await);
+    let digest = Digest::of(b"update");
+    let (a, b) = tokio::join!(fixture.accept(&tasks[0], digest), fixture.accept(&tasks[0], digest));
+    a.expect("one");
+    b.expect("the other");
+    let other = fixture.accept(&tasks[0], Digest::of(b"other")).await;
+    assert_eq!(other, Err(Rejection::AlreadyAccepted { accepted: digest }));
+    let rows = fixture.store.updates(&job, 1).await.expect("rows");
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].0.digest, rows[0].1), (digest, None), "no place before the close");
+}

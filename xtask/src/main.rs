@@ -1,0 +1,34 @@
+//! `cargo xtask`: the one command that checks everything.
+// A program's own output goes to its standard output.
+#![allow(clippy::print_stdout)]
+
+mod ci;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask ci [--skip STEP]... [--only STEP]...
+
+Runs the checks of the house one after the other, and stops at the first that fails.
+Steps: ";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((word, options)) if word == "ci" => ci::choose(options).and_then(|s| ci::run(&s)),
+        Some((word, _)) if !matches!(word.as_str(), "help" | "-h" | "--help") => {
+            Err(anyhow::anyhow!("no command {word:?}: expected ci"))
+        }
+        _ => {
+            println!("{USAGE}{}", ci::names());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
