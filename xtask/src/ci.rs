@@ -70,9 +70,8 @@ pub(crate) fn run(steps: &[&Step]) -> anyhow::Result<()> {
             Ok(Outcome::Passed) => println!("== {}: passed in {seconds:.1} s", step.name),
             Ok(Outcome::Skipped(why)) => println!("== {}: SKIP {why}", step.name),
             Err(error) => {
-                println!("== {}: FAILED after {seconds:.1} s", step.name);
-                let again = format!("repeat it with: cargo xtask ci --only {}", step.name);
-                return Err(error.context(again));
+                println!("== {}: FAILED after {seconds:.1} s: {error:#}", step.name);
+                anyhow::bail!("repeat it alone with: cargo xtask ci --only {}", step.name);
             }
         }
     }
@@ -107,7 +106,7 @@ fn deny() -> anyhow::Result<Outcome> {
         return Ok(Outcome::Skipped("cargo-deny is not installed"));
     }
     succeed(xtask::cargo().args(["deny", "--locked", "check", "bans", "licenses", "sources"]))?;
-    if advisory_database().is_some_and(|folder| folder.is_dir()) {
+    if has_advisories() {
         succeed(xtask::cargo().args(["deny", "--locked", "--offline", "check", "advisories"]))
     } else {
         println!(
@@ -117,11 +116,13 @@ fn deny() -> anyhow::Result<Outcome> {
     }
 }
 
-/// Where cargo-deny keeps advisories.
-fn advisory_database() -> Option<PathBuf> {
+/// Whether cargo-deny has fetched a database of advisories (a repository in its folder) before.
+fn has_advisories() -> bool {
     let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    cargo.or_else(home).map(|folder| folder.join("advisory-dbs"))
+    let folder = cargo.or_else(home).map(|folder| folder.join("advisory-dbs"));
+    let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    entries.into_iter().flatten().flatten().any(|entry| entry.path().join(".git").is_dir())
 }
 
 fn compose() -> anyhow::Result<Outcome> {
@@ -156,7 +157,7 @@ fn succeed(command: &mut Command) -> anyhow::Result<Outcome> {
     }
     println!("{line}");
     let status = command.status().with_context(|| format!("start {line}"))?;
-    anyhow::ensure!(status.success(), "{line} ended with {status}");
+    anyhow::ensure!(status.success(), "`{}` ended with {status}", line.trim_start_matches("$ "));
     Ok(Outcome::Passed)
 }
 

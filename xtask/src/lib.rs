@@ -1,4 +1,5 @@
-//! The house's own checks: the walls that `tests/tidy.rs` asserts, and what `cargo xtask` shares with them.
+//! The house's own checks: the walls that `tests/tidy.rs` asserts, and what `cargo xtask` shares with
+//! them.
 
 pub mod tidy;
 

@@ -150,10 +150,14 @@ impl Driver {
         }
         let Some(round) = moved.committed else { return };
         tracing::info!(job = %self.job, round, "round committed");
-        if self.hub.keep_updates == KeepUpdates::UntilCommit
-            && let Err(error) = self.hub.blobs.delete_updates(&self.job, round).await
-        {
-            tracing::warn!(job = %self.job, round, %error, "old updates are still there");
+        if self.hub.keep_updates == KeepUpdates::UntilCommit {
+            // The next round need not wait for it; what is left after a crash goes with the next one.
+            let (hub, job) = (self.hub.clone(), self.job.clone());
+            tokio::spawn(async move {
+                if let Err(error) = hub.blobs.delete_updates(&job, round).await {
+                    tracing::warn!(%job, round, %error, "old updates are still there");
+                }
+            });
         }
     }
 }

@@ -190,16 +190,24 @@ impl<'a> Parts<'a> {
         Self { hub, upload, key, expect, missing, writing: JoinSet::new() }
     }
 
+    /// Receives what is missing. Parts that came whole before the upload broke off are durable when
+    /// its error goes out: the next try need not send them.
     async fn receive(&mut self, mut chunks: UploadStream) -> Result<(), IngestError> {
+        let received = self.receive_missing(&mut chunks).await;
+        let mut written = Ok(());
+        while !self.writing.is_empty() {
+            written = written.and(self.finish_one().await);
+        }
+        received.and(written)
+    }
+
+    async fn receive_missing(&mut self, chunks: &mut UploadStream) -> Result<(), IngestError> {
         for part in std::mem::take(&mut self.missing) {
-            let bytes = self.part(part, &mut chunks).await?;
+            let bytes = self.part(part, chunks).await?;
             while self.writing.len() >= PARTS_IN_FLIGHT {
                 self.finish_one().await?;
             }
             self.store(part, bytes);
-        }
-        while !self.writing.is_empty() {
-            self.finish_one().await?;
         }
         Ok(())
     }
