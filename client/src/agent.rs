@@ -16,7 +16,7 @@ use tributary_proto::convert::binding_to_wire;
 use tributary_proto::{PROTOCOL_VERSION, v1};
 
 use crate::observer::{AgentEvent, Observer};
-use crate::rpc::{Backoff, CallError, Client, Me, connect, limited};
+use crate::rpc::{AddressError, Backoff, CallError, Client, Me, connect, limited};
 use crate::spool::{Spool, SpoolError};
 use crate::trainer::Trainer;
 use work::{Outcome, Work};
@@ -44,8 +44,8 @@ pub enum AgentError {
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// The coordinator's address is no address.
-    #[error("coordinator: expected an address such as http://127.0.0.1:7443: {0}")]
-    Address(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// Another process took over.
     #[error("another process with the name {0} took over: names are unique in a federation")]
     Superseded(ClientName),

@@ -72,9 +72,18 @@ fn text(status: &Status) -> String {
     text
 }
 
+/// A coordinator's address that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("coordinator: expected an address such as http://127.0.0.1:7443, found {found}: {why}")]
+pub struct AddressError {
+    found: String,
+    why: String,
+}
+
 /// A connection that is made when it is first needed, and again whenever it breaks.
-pub(crate) fn connect(coordinator: &str) -> Result<Client, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(coordinator.to_owned())?
+pub(crate) fn connect(coordinator: &str) -> Result<Client, AddressError> {
+    let endpoint = Endpoint::from_shared(coordinator.to_owned())
+        .map_err(|error| AddressError { found: coordinator.to_owned(), why: error.to_string() })?
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(KEEPALIVE.0)
         .keep_alive_timeout(KEEPALIVE.1)

@@ -1,8 +1,7 @@
 //! A coordinator, its clients and an operator, each a process of the built binaries.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,16 +12,16 @@ use crate::site;
 /// How long anything may take before the test fails: far more than it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The folder of the built binaries; cargo builds other packages' ones only when asked.
+/// The folder of the built binaries. `cargo test --workspace` builds all of them, with the same
+/// features as everything else; alone, `cargo test -p tributary` needs them built before.
 fn binaries() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let cli = PathBuf::from(env!("CARGO_BIN_EXE_tributary"));
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "-p", "tributary-coordinator", "-p", "tributary-client"]);
-        assert!(build.status().expect("cargo").success(), "the binaries do not build");
-        cli.parent().expect("a folder").to_owned()
-    })
+    let cli = Path::new(env!("CARGO_BIN_EXE_tributary"));
+    let folder = cli.parent().expect("a folder");
+    for name in ["tributary-coordinator", "tributary-client"] {
+        let built = folder.join(name).is_file();
+        assert!(built, "{name} is not built: run `cargo test --workspace`");
+    }
+    folder
 }
 
 pub(crate) struct World {
