@@ -30,6 +30,8 @@ use crate::driver::Hub;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// Calls that one connection may have open: a client needs three, an operator's tool a few.
 const CALLS_PER_CONNECTION_MAX: u32 = 64;
+/// An update's chunk comes in one frame instead of sixty-four.
+const FRAME_BYTES: u32 = 1 << 20;
 /// How long open calls may take to finish after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -57,6 +59,7 @@ pub(crate) async fn serve(
     let mut router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))

@@ -208,7 +208,7 @@ impl Trainer for Echo {
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {
         let sign = if order.round.is_multiple_of(2) { -1e-3 } else { 1e-3 };
         let values = order.checkpoint.values();
-        let update = values.iter().map(|value| value.mul_add(1e-3, sign)).collect();
+        let update = values.iter().map(|value| value * 1e-3 + sign).collect();
         control.progress(1, 1);
         let statistics = Statistics::new(CLASSES);
         let statistics = statistics.map_err(|error| TrainerError::Unable(error.to_string()))?;

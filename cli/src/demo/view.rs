@@ -33,7 +33,7 @@ impl View {
             bars.set_draw_target(ProgressDrawTarget::hidden());
         }
         let mut view = Self { out, bars, clients: BTreeMap::new() };
-        view.say(&format!("{}", shares.title));
+        view.say(&shares.title);
         let rows: Vec<String> = shares.train.iter().map(|rows| rows.len().to_string()).collect();
         view.say(&format!(
             "{} clients with {} pictures; {} more that no client trains on",

@@ -182,8 +182,10 @@ impl Task {
             };
         }
         self.check_open(context)?;
-        let newer = self.instance.as_deref().is_none_or(|held| held == instance);
-        if !newer && event != TaskEvent::Take {
+        // A finished update is the client's, whichever of its processes sends it: the one that made
+        // it may be dead. Anything else is for the process that took the task last.
+        let holds = self.instance.as_deref().is_none_or(|held| held == instance);
+        if !holds && !matches!(event, TaskEvent::Take | TaskEvent::Accept(_)) {
             return Err(Rejection::Superseded);
         }
         let mut task = self.clone();
@@ -191,7 +193,7 @@ impl Task {
         match event {
             TaskEvent::Take => {
                 task.state = TaskState::Leased;
-                if !newer || task.instance.is_none() {
+                if !holds || task.instance.is_none() {
                     task.instance = Some(instance.to_owned());
                     task.progress = 0;
                     task.lease_until_ms = lease_until_ms;

@@ -270,8 +270,13 @@ fn a_newer_process_takes_the_task_over() {
     let beat = TaskEvent::Heartbeat { progress: 1, total: 2 };
     assert_eq!(act("old", beat.clone()), Err(Rejection::Superseded));
     act("new", beat).expect("alive");
+    let fail = TaskEvent::Fail { reason: "old disk".to_owned() };
+    assert_eq!(act("old", fail), Err(Rejection::Superseded));
+    // What a killed process finished, the next one sends before it has taken anything.
+    let finished = Accepted { digest: Digest::of(b"finished"), examples: 10 };
+    act("newest", TaskEvent::Accept(finished)).expect("the client's own update");
     let stranger = Event::Task {
-        task: id,
+        task: id.clone(),
         client: name(99),
         instance: "x".to_owned(),
         event: TaskEvent::Take,
