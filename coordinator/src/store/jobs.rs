@@ -289,12 +289,16 @@ async fn earlier(
     Ok(if same { CreatedJob::Existing(id) } else { CreatedJob::Conflict(id) })
 }
 
+/// Locks the job's row, and refuses a driver that lost its lease. The lock is `NO KEY`: a row that an
+/// acceptance inserts refers to the job, and that reference must not wait for us while we wait for
+/// the acceptance's round.
 async fn check_fence(
     tx: &mut Tx,
     job: &JobId,
     fence: Option<&LeaseToken>,
 ) -> Result<(), StoreError> {
-    let sql = "-- store.jobs.lock\nSELECT id, lease_token FROM jobs WHERE id = $1 {for update}";
+    let sql =
+        "-- store.jobs.lock\nSELECT id, lease_token FROM jobs WHERE id = $1 {for no key update}";
     let rows = tx.fetch(sql, &[job.as_str().into()]).await?;
     let row = rows.first().ok_or_else(|| StoreError::NoJob(job.to_string()))?;
     let token = Fields::of("jobs", row).optional_text("lease_token")?;

@@ -82,20 +82,22 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    /// Fills the placeholders: `{now}` is the database's clock in microseconds, `{for update}` and
-    /// `{for share}` lock rows where the engine locks rows.
+    /// Fills the placeholders: `{now}` is the database's clock in microseconds; `{for update}`,
+    /// `{for no key update}` and `{for share}` lock rows where the engine locks rows.
     pub(super) fn render(self, sql: &'static str) -> AssertSqlSafe<String> {
-        let (now, update, share) = match self {
+        let (now, update, no_key_update, share) = match self {
             Engine::Postgres => (
                 "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
                 "FOR UPDATE",
+                "FOR NO KEY UPDATE",
                 "FOR SHARE",
             ),
-            Engine::Sqlite => ("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "", ""),
+            Engine::Sqlite => ("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "", "", ""),
         };
         let text = sql.replace("{now}", now);
-        // Nothing of a peer's is ever part of a statement: only these three texts are.
-        AssertSqlSafe(text.replace("{for update}", update).replace("{for share}", share))
+        let text = text.replace("{for update}", update).replace("{for share}", share);
+        // Nothing of a peer's is ever part of a statement: only these texts are.
+        AssertSqlSafe(text.replace("{for no key update}", no_key_update))
     }
 }
 

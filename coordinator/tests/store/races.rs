@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::Connection;
 use tributary_coordinator::store::{JobChanges, StoreError};
 use tributary_core::digest::Digest;
 use tributary_core::round::{Event, Phase, Rejection};
@@ -88,6 +89,19 @@ pub(crate) async fn an_acceptance_is_in_the_accepted_set_or_refused(fixture: &Fi
         );
     }
     println!("{counted} accepted, {refused} refused");
+    assert_eq!(deadlocks(fixture).await, 0, "locks are taken in one order");
+}
+
+/// How often Postgres had to break a deadlock in this database; SQLite has one writer.
+async fn deadlocks(fixture: &Fixture) -> i64 {
+    if fixture.url.starts_with("sqlite") {
+        return 0;
+    }
+    // A session's counts reach the statistics at the latest a second after its last transaction.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut shell = sqlx::PgConnection::connect(&fixture.url).await.expect("connect");
+    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    sqlx::query_scalar(sql).fetch_one(&mut shell).await.expect("statistics")
 }
 
 pub(crate) async fn the_same_update_twice_is_one_row(fixture: &Fixture) {
