@@ -43,6 +43,7 @@ on_both! {
     races::a_stale_token_cannot_write,
     races::leases_expire_and_owners_take_their_own_back,
     races::an_acceptance_is_in_the_accepted_set_or_refused,
+    races::passes_and_acceptances_take_their_locks_in_one_order,
     races::the_same_update_twice_is_one_row,
     guards::the_event_chain_is_append_only_and_verified,
     guards::a_corrupt_row_is_an_error_that_names_it,

@@ -89,7 +89,27 @@ pub(crate) async fn an_acceptance_is_in_the_accepted_set_or_refused(fixture: &Fi
         );
     }
     println!("{counted} accepted, {refused} refused");
-    assert_eq!(deadlocks(fixture).await, 0, "locks are taken in one order");
+}
+
+pub(crate) async fn passes_and_acceptances_take_their_locks_in_one_order(fixture: &Fixture) {
+    for i in 0..10 {
+        let job = fixture.job(&format!("order {i}")).await;
+        let tasks = open_tasks(&fixture.settle(&job, 10).await);
+        let pass = || async {
+            for _ in 0..20 {
+                fixture.event(&job, 20, Event::Tick { roster: None }).await.expect("a pass");
+            }
+        };
+        let accept = |k: usize| {
+            let task = &tasks[k];
+            async move {
+                tokio::time::sleep(Duration::from_millis(2 * k as u64)).await;
+                fixture.accept(task, Digest::of(task.as_str().as_bytes())).await.expect("accept");
+            }
+        };
+        tokio::join!(pass(), pass(), accept(0), accept(1), accept(2));
+    }
+    assert_eq!(deadlocks(fixture).await, 0, "a deadlock costs a second and a retry");
 }
 
 /// How often Postgres had to break a deadlock in this database; SQLite has one writer.
