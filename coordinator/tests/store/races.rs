@@ -88,7 +88,7 @@ pub(crate) async fn an_acceptance_is_in_the_accepted_set_or_refused(fixture: &Fi
             round.accepted.len()
         );
     }
-    println!("{counted} accepted, {refused} refused");
+    assert_eq!(counted + refused, 75, "every one had an answer");
 }
 
 pub(crate) async fn passes_and_acceptances_take_their_locks_in_one_order(fixture: &Fixture) {
