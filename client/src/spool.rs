@@ -56,6 +56,20 @@ struct Manifest {
     statistics: Statistics,
 }
 
+impl Manifest {
+    fn outgoing(self, task: &TaskId, path: PathBuf) -> Outgoing {
+        Outgoing {
+            task: task.to_string(),
+            path,
+            digest: self.digest,
+            bytes: self.bytes,
+            parts: self.parts,
+            examples: self.examples,
+            statistics: self.statistics,
+        }
+    }
+}
+
 /// The state folder of a running agent.
 pub(crate) struct Spool {
     root: PathBuf,
@@ -124,15 +138,7 @@ impl Spool {
         let manifest: Manifest = serde_json::from_slice(&text).ok()?;
         let path = dir.join("update.bin");
         let whole = fs::metadata(&path).is_ok_and(|m| m.len() == manifest.bytes);
-        whole.then(|| Outgoing {
-            task: task.to_string(),
-            path,
-            digest: manifest.digest,
-            bytes: manifest.bytes,
-            parts: manifest.parts,
-            examples: manifest.examples,
-            statistics: manifest.statistics,
-        })
+        whole.then(|| manifest.outgoing(task, path))
     }
 
     /// Writes a finished update and makes it durable; only then may a byte of it be sent.
@@ -162,15 +168,7 @@ impl Spool {
             statistics: trained.statistics,
         };
         self.write_manifest(&dir, &manifest)?;
-        Ok(Outgoing {
-            task: task.to_string(),
-            path,
-            digest: manifest.digest,
-            bytes: manifest.bytes,
-            parts: manifest.parts,
-            examples: manifest.examples,
-            statistics: manifest.statistics,
-        })
+        Ok(manifest.outgoing(task, path))
     }
 
     fn write_manifest(&self, dir: &Path, manifest: &Manifest) -> Result<(), SpoolError> {

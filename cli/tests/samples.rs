@@ -1,0 +1,42 @@
+//! Every sample that the documentation points at is one that the program reads.
+
+use std::path::{Path, PathBuf};
+
+use tributary_client::config::ClientConfig;
+use tributary_coordinator::config::{Config, Flags};
+use tributary_core::spec::JobSpec;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn job_specs_are_good() {
+    for path in ["docs/samples/job.toml", "cli/src/demo/digits.toml", "cli/src/demo/mnist.toml"] {
+        let text = std::fs::read_to_string(root().join(path)).expect(path);
+        JobSpec::parse(&text).unwrap_or_else(|faults| panic!("{path}: {faults}"));
+    }
+}
+
+#[test]
+fn the_sample_of_a_job_is_the_paper_s_cnn() {
+    let text = std::fs::read_to_string(root().join("docs/samples/job.toml")).expect("read");
+    let spec = JobSpec::parse(&text).expect("good");
+    assert_eq!(spec.model.schema().len(), 1_663_370);
+}
+
+#[test]
+fn the_coordinator_s_sample_says_its_defaults() {
+    let config = root().join("docs/samples/coordinator.toml");
+    let sample = Flags { config: Some(config), ..Flags::default() };
+    let sample = Config::load(&sample, std::iter::empty()).expect("good");
+    let default = Config::load(&Flags::default(), std::iter::empty()).expect("good");
+    assert_eq!(sample, default);
+}
+
+#[test]
+fn the_client_s_sample_is_good() {
+    let config = ClientConfig::load(&root().join("docs/samples/client.toml")).expect("good");
+    assert_eq!(config.agent.name.as_str(), "hospital-a");
+    assert!(config.data.train.is_some() && config.data.evaluate.is_none());
+}
