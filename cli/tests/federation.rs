@@ -70,13 +70,18 @@ fn an_operator_can_end_a_job_and_is_told_what_it_waits_for() {
     assert!(error.contains("no such job"), "{error}");
 }
 
+/// Long enough that a blow lands while the job runs, on a machine that is quick or busy.
+const ROUNDS: u32 = 6;
+/// See [`ROUNDS`].
+const EPOCHS: u32 = 8;
+
 /// What an undisturbed run gives, and a disturbed one must give as well.
 fn undisturbed() -> &'static str {
     static RESULT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     RESULT.get_or_init(|| {
         let mut world = World::start("undisturbed", None);
         world.add_clients(3);
-        let job = world.submit(&spec(4, 2));
+        let job = world.submit(&spec(ROUNDS, EPOCHS));
         let done = world.wait_for(&job);
         assert_eq!(done["status"], "completed", "{done:#}");
         done["result_digest"].as_str().expect("a digest").to_owned()
@@ -86,7 +91,7 @@ fn undisturbed() -> &'static str {
 fn disturbed(name: &str, database: Option<String>) {
     let mut world = World::start(name, database);
     world.add_clients(3);
-    let job = world.submit(&spec(4, 2));
+    let job = world.submit(&spec(ROUNDS, EPOCHS));
     // Three blows, each while the job is unfinished: the coordinator, a client, both.
     world.until(&job, |job| job["rounds_committed"].as_u64() >= Some(1));
     world.kill_coordinator();
@@ -122,7 +127,7 @@ fn kills_change_no_byte_on_postgres() {
 fn a_stopped_coordinator_goes_on_where_it_was() {
     let mut world = World::start("stop", None);
     world.add_clients(3);
-    let job = world.submit(&spec(4, 2));
+    let job = world.submit(&spec(ROUNDS, EPOCHS));
     world.until(&job, |job| job["rounds_committed"].as_u64() >= Some(1));
     world.stop_coordinator();
     world.start_coordinator();
