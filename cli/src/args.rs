@@ -21,6 +21,9 @@ pub(crate) struct Cli {
         value_name = "URL"
     )]
     pub(crate) coordinator: String,
+    /// The folder of your identity, for coordinators at https://; ~/.config/tributary unless given.
+    #[arg(long, global = true, env = "TRIBUTARY_IDENTITY", value_name = "DIR")]
+    pub(crate) identity: Option<PathBuf>,
     /// Tables for people, or JSON for programs.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -67,6 +70,26 @@ pub(crate) enum Command {
     },
     /// List the clients: who is there, with what data.
     Clients,
+    /// Trade a one-time token for your own certificate; the coordinator is --coordinator https://…
+    Enroll(EnrollArgs),
+    /// Let others in: one-time tokens.
+    #[command(subcommand)]
+    Token(Token),
+    /// Cut a client off.
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// List everybody who was ever let in, or cut one of them off.
+    Identities {
+        /// ROLE/NAME of somebody to cut off, such as operator/ada.
+        #[arg(long, value_name = "ROLE/NAME")]
+        revoke: Option<String>,
+        /// Why, for the audit.
+        #[arg(long, default_value = "", requires = "revoke")]
+        reason: String,
+    },
+    /// Administrative acts and security events, in one hash chain.
+    #[command(subcommand)]
+    Audit(Audit),
     /// List a job's history and what was refused.
     Events {
         /// A job id, or a spec's name (its newest job).
@@ -96,6 +119,67 @@ pub(crate) enum Command {
     /// Measure; each bench prints one JSON object on its last line.
     #[command(subcommand)]
     Bench(Bench),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct EnrollArgs {
+    /// The token that an admin gave you.
+    #[arg(
+        long,
+        env = "TRIBUTARY_TOKEN",
+        hide_env_values = true,
+        required_unless_present = "token_file"
+    )]
+    pub(crate) token: Option<tributary_core::identity::Token>,
+    /// A file that holds the token.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Print a one-time token: the right to one certificate of this name and role.
+    Create {
+        /// The name in the certificate.
+        #[arg(long)]
+        name: String,
+        /// client, viewer, operator or admin.
+        #[arg(long, default_value = "client")]
+        role: String,
+        /// How long it can be used, such as 90s, 30m, 1h, 2d.
+        #[arg(long, default_value = "1h", value_parser = crate::jobs::members::ttl)]
+        ttl: u32,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Its certificates open nothing any more, and its open tasks go to others.
+    Revoke {
+        /// Its name.
+        name: String,
+        /// Why, for the audit.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Audit {
+    /// The newest lines, or all.
+    List {
+        /// So many of the newest; all with 0.
+        #[arg(long, default_value_t = 50)]
+        last: usize,
+    },
+    /// All lines as JSON, one a line: keep a copy where the coordinator's owner cannot write.
+    Export,
+    /// Recompute the chain here, and check an earlier export against it.
+    Verify {
+        /// An earlier export: the chain of today must begin with it.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]

@@ -1,32 +1,62 @@
 //! The way to a coordinator, and its errors in words that help.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
+use tributary_client::identity::Credential;
+use tributary_client::rpc::{Link, Remote, is_secure, renew};
+use tributary_proto::MESSAGE_BYTES_MAX;
 use tributary_proto::v1::federation_service_client::FederationServiceClient;
 use tributary_proto::v1::job_service_client::JobServiceClient;
 use tributary_proto::v1::round_service_client::RoundServiceClient;
-use tributary_proto::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
+static IDENTITY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where this operator's identity lies; said once, before the first call.
+pub(crate) fn use_identity(dir: PathBuf) {
+    // A second word would be a mistake of ours; the first one stands.
+    let _ = IDENTITY.set(dir);
+}
+
+/// The identity's folder, unless one is named: `$XDG_CONFIG_HOME/tributary`, or below the home.
+pub(crate) fn identity_default() -> PathBuf {
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    config.or_else(home).unwrap_or_default().join("tributary")
+}
 
 async fn channel(at: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(at.to_owned())
-        .map_err(|error| anyhow!("{at} is no address such as http://127.0.0.1:7443: {error}"))?
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    endpoint.connect().await.map_err(|error| {
-        let why = std::error::Error::source(&error).map_or_else(String::new, |e| format!(": {e}"));
-        anyhow!(
-            "no coordinator answers at {at}{why}; start one with `tributary-coordinator serve`, \
-             or name another with --coordinator"
-        )
-    })
+    if !is_secure(at) {
+        return Remote::plain(at)?.connect().await.map_err(|error| nobody(at, &error));
+    }
+    let dir = IDENTITY.get().cloned().unwrap_or_else(identity_default);
+    let mut credential = Credential::load(&dir)
+        .context("`tributary enroll URL --token …` takes a token of an admin")?;
+    if credential.renew_at() < SystemTime::now() {
+        let link = Link::new(Remote::secure(at, &credential)?.connect_lazy());
+        match renew(at, &link, &dir).await {
+            Ok(renewed) => credential = renewed,
+            Err(error) => tracing::warn!(%error, "the certificate could not be renewed"),
+        }
+    }
+    Remote::secure(at, &credential)?.connect().await.map_err(|error| nobody(at, &error))
+}
+
+fn nobody(at: &str, error: &tonic::transport::Error) -> anyhow::Error {
+    let mut why = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        why = format!("{why}: {error}");
+        source = error.source();
+    }
+    anyhow!(
+        "no coordinator answers at {at}{why}; start one with `tributary-coordinator serve`, or name \
+         another with --coordinator"
+    )
 }
 
 pub(crate) async fn jobs(at: &str) -> anyhow::Result<JobServiceClient<Channel>> {
@@ -46,6 +76,10 @@ pub(crate) async fn federation(at: &str) -> anyhow::Result<FederationServiceClie
 pub(crate) fn said(status: Status) -> anyhow::Error {
     match tributary_proto::fault::reason(&status) {
         Some(_) => anyhow!("{}", status.message()),
-        None => anyhow!("{}: {}", status.code(), status.message()),
+        None => {
+            let source = std::error::Error::source(&status);
+            let why = source.map_or_else(String::new, |error| format!(": {error}"));
+            anyhow!("{}: {}{why}", status.code(), status.message())
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The operator's commands on a running coordinator.
 
+pub(crate) mod audit;
 pub(crate) mod clients;
 pub(crate) mod control;
 pub(crate) mod events;
+pub(crate) mod members;
 pub(crate) mod model;
 pub(crate) mod rounds;
 pub(crate) mod status;

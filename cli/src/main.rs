@@ -50,6 +50,8 @@ fn eprintln_chain(error: &anyhow::Error) {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let out = cli.output;
     let at = cli.coordinator;
+    let identity = cli.identity.unwrap_or_else(connect::identity_default);
+    connect::use_identity(identity.clone());
     match cli.command {
         Command::Demo(args) => demo::run(args, out).await,
         Command::Submit(args) => jobs::submit::run(&at, args, out).await,
@@ -58,6 +60,15 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rounds { job } => jobs::rounds::list(&at, &job, out).await,
         Command::Round { job, number } => jobs::rounds::show(&at, &job, number, out).await,
         Command::Clients => jobs::clients::run(&at, out).await,
+        Command::Enroll(args) => jobs::members::enroll(&at, args, &identity).await,
+        Command::Token(args) => jobs::members::token(&at, args, out).await,
+        Command::Client(args::ClientCommand::Revoke { name, reason }) => {
+            jobs::members::revoke(&at, "client", name, reason, out).await
+        }
+        Command::Identities { revoke, reason } => {
+            jobs::members::identities(&at, revoke, reason, out).await
+        }
+        Command::Audit(args) => jobs::audit::run(&at, args, out).await,
         Command::Events { job } => jobs::events::run(&at, &job, out).await,
         Command::Model(args::Model::Pull(args)) => jobs::model::pull(&at, args, out).await,
         Command::Cancel { job, reason } => jobs::control::cancel(&at, job, reason, out).await,

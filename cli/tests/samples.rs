@@ -39,4 +39,9 @@ fn the_client_s_sample_is_good() {
     let config = ClientConfig::load(&root().join("docs/samples/client.toml")).expect("good");
     assert_eq!(config.agent.name.as_str(), "hospital-a");
     assert!(config.data.train.is_some() && config.data.evaluate.is_none());
+    // The job of the samples is one that the site of the samples agrees to.
+    let job = std::fs::read_to_string(root().join("docs/samples/job.toml")).expect("read");
+    let job = JobSpec::parse(&job).expect("good");
+    assert!(config.policy.refuses(&job, "operator/eve").is_some(), "not whose jobs it takes");
+    assert_eq!(config.policy.refuses(&job, "operator/otto"), None);
 }

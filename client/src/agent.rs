@@ -4,32 +4,43 @@
 //! again, and either the finished update is there and is sent, or the work is done again to the
 //! same bytes.
 
+mod checked;
+mod pulse;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
+use tributary_core::identity::Role;
 use tributary_core::name::ClientName;
 use tributary_proto::convert::binding_to_wire;
 use tributary_proto::{PROTOCOL_VERSION, v1};
 
+use crate::identity::{Credential, IdentityFault};
+use crate::ledger::{Ledger, LedgerError};
 use crate::observer::{AgentEvent, Observer};
-use crate::rpc::{AddressError, Backoff, CallError, Client, Me, connect, limited};
+use crate::policy::Policy;
+use crate::rpc::{
+    AddressError, Backoff, CallError, Client, Link, Me, Remote, is_secure, keep_fresh, limited,
+    participant,
+};
 use crate::spool::{Spool, SpoolError};
 use crate::trainer::Trainer;
 use work::{Outcome, Work};
 
 /// How long a poll may wait at the coordinator.
 const POLL_WAIT: Duration = Duration::from_secs(25);
+/// Longest sleep outside the site's hours: the clock may be set meanwhile.
+const CLOSED_NAP: Duration = Duration::from_secs(60);
 /// How much longer its answer may take on the way.
 const POLL_SLACK: Duration = Duration::from_secs(15);
 
 /// Who an agent is and where it works.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// The coordinator's address, such as `http://127.0.0.1:7443`.
+    /// The coordinator's address, such as `https://fl.example.org:7443`.
     pub coordinator: String,
     /// The operator-given name.
     pub name: ClientName,
@@ -46,6 +57,22 @@ pub enum AgentError {
     /// The coordinator's address is no address.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// There is no identity to show.
+    #[error(transparent)]
+    Identity(#[from] IdentityFault),
+    /// The identity is another's.
+    #[error(
+        "{found} is enrolled here, and the client's file says {expected}: use the enrolled name"
+    )]
+    Name {
+        /// The file's.
+        expected: ClientName,
+        /// The certificate's.
+        found: String,
+    },
+    /// What left the machine cannot be written down.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// Another process took over.
     #[error("another process with the name {0} took over: names are unique in a federation")]
     Superseded(ClientName),
@@ -59,6 +86,13 @@ pub struct Agent {
     pub(crate) config: AgentConfig,
     pub(crate) trainer: Arc<dyn Trainer>,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) policy: Policy,
+}
+
+/// Where a state folder has its identity.
+#[must_use]
+pub fn identity_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("identity")
 }
 
 impl Agent {
@@ -69,7 +103,33 @@ impl Agent {
         trainer: Arc<dyn Trainer>,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { config, trainer, observer }
+        Self { config, trainer, observer, policy: Policy::default() }
+    }
+
+    /// The same agent under a site's policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The connection to the coordinator, and what keeps its certificate fresh.
+    fn link(&self, stop: &CancellationToken) -> Result<Link, AgentError> {
+        let AgentConfig { coordinator, name, state_dir } = &self.config;
+        if !is_secure(coordinator) {
+            return Ok(Link::new(Remote::plain(coordinator)?.connect_lazy()));
+        }
+        let dir = identity_dir(state_dir);
+        let credential = Credential::load(&dir)?;
+        let identity = credential.identity();
+        if identity.role != Role::Client || identity.name != *name {
+            let found = identity.to_string();
+            return Err(AgentError::Name { expected: name.clone(), found });
+        }
+        let link = Link::new(Remote::secure(coordinator, &credential)?.connect_lazy());
+        let due = credential.renew_at();
+        tokio::spawn(keep_fresh(coordinator.clone(), link.clone(), dir, due, stop.clone()));
+        Ok(link)
     }
 
     /// Works until `stop`. A coordinator that is away is waited for without limit.
@@ -78,13 +138,25 @@ impl Agent {
     /// When it can never go on: see [`AgentError`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let spool = Arc::new(Spool::open(&self.config.state_dir)?);
-        let client = connect(&self.config.coordinator)?;
+        let ledger = Arc::new(Ledger::open(&self.config.state_dir)?);
+        // Renewing ends with the agent, however it ends.
+        let ended = stop.child_token();
+        let _guard = ended.clone().drop_guard();
+        let client = participant(self.link(&ended)?);
         let me =
             Me { client: self.config.name.to_string(), instance: uuid::Uuid::new_v4().to_string() };
-        let work = Work { agent: &self, spool, client: client.clone(), me: me.clone() };
+        let work = Work { agent: &self, spool, ledger, client: client.clone(), me: me.clone() };
         work.settle(&stop).await?;
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
+            if let Some(wait) = self.policy.closed_for(SystemTime::now()) {
+                self.observer.event(AgentEvent::Closed { for_s: wait.as_secs() });
+                tokio::select! {
+                    () = tokio::time::sleep(wait.min(CLOSED_NAP)) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
             self.observer.event(AgentEvent::Waiting);
             let polled = tokio::select! {
                 polled = self.poll(client.clone(), &me) => polled,

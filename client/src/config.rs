@@ -9,6 +9,7 @@ use tributary_core::name::ClientName;
 use tributary_core::spec::data::CLASSES_MAX;
 
 use crate::agent::AgentConfig;
+use crate::policy::Policy;
 
 /// Longest client file.
 const CONFIG_BYTES_MAX: usize = 1 << 20;
@@ -44,6 +45,8 @@ pub struct ClientConfig {
     pub agent: AgentConfig,
     /// The data set.
     pub data: DataConfig,
+    /// What the site agrees to.
+    pub policy: Policy,
     /// Threads that training uses; the results do not depend on it.
     pub threads: usize,
 }
@@ -76,8 +79,9 @@ impl ClientConfig {
 
 fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
     let coordinator = root.text("coordinator", None);
-    if !coordinator.is_empty() && !coordinator.starts_with("http://") {
-        let expected = "an address such as http://127.0.0.1:7443";
+    if !coordinator.is_empty() && !is_address(&coordinator) {
+        let expected = "https://HOST:PORT, or http:// and a loopback address (127.0.0.1:7443): \
+                        nothing leaves this machine in the clear";
         root.fault("coordinator", expected, format!("{coordinator:?}"));
     }
     let name: Option<ClientName> = root.parsed("name");
@@ -89,11 +93,25 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
     let mut section = root.section("data");
     let data = read_data(&mut section, base);
     section.finish();
+    let mut section = root.section("policy");
+    let policy = Policy::read(&mut section);
+    section.finish();
     Some(ClientConfig {
         agent: AgentConfig { coordinator, name: name?, state_dir },
         data,
+        policy,
         threads: threads as usize,
     })
+}
+
+/// Encrypted, or to this very machine.
+fn is_address(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("http://") else { return text.starts_with("https://") };
+    let host = rest.split('/').next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = |ip: std::net::IpAddr| ip.is_loopback();
+    host == "localhost" || host.parse().is_ok_and(loopback)
 }
 
 fn read_data(section: &mut Section, base: &Path) -> DataConfig {
@@ -139,6 +157,22 @@ mod tests {
         let config = ClientConfig::parse(text, Path::new("/site")).expect("good");
         assert_eq!(config.data.train.expect("train").images, Path::new("/site/i.gz"));
         assert_eq!(config.agent.state_dir, Path::new("/site/tributary-client-site-a"));
+    }
+
+    #[test]
+    fn nothing_is_sent_in_the_clear_to_another_machine() {
+        for (address, good) in [
+            ("https://fl.example.org:7443", true),
+            ("http://127.0.0.1:7443", true),
+            ("http://localhost:7443", true),
+            ("http://[::1]:7443", true),
+            ("http://10.0.0.1:7443", false),
+            ("http://fl.example.org:7443", false),
+            ("http://127.0.0.1.example.org:7443", false),
+            ("ftp://127.0.0.1", false),
+        ] {
+            assert_eq!(super::is_address(address), good, "{address}");
+        }
     }
 
     #[test]

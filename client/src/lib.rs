@@ -3,7 +3,10 @@
 
 pub mod agent;
 pub mod config;
+pub mod identity;
+pub mod ledger;
 pub mod observer;
-mod rpc;
+pub mod policy;
+pub mod rpc;
 mod spool;
 pub mod trainer;

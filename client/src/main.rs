@@ -12,8 +12,11 @@ use tributary_client::agent::Agent;
 use tributary_client::config::ClientConfig;
 use tributary_client::observer::{Log, Observer};
 use tributary_client::trainer::{CandleTrainer, Trainer};
+use tributary_core::identity::Token;
 
 mod bar;
+mod departures;
+mod enrollment;
 
 // Big buffers come and go with every batch; glibc would give each back to the system.
 #[global_allocator]
@@ -34,6 +37,16 @@ struct Cli {
 enum Command {
     /// Work until SIGTERM or SIGINT.
     Run(Args),
+    /// Trade a one-time token for this machine's certificate.
+    Enroll(EnrollArgs),
+    /// Show and verify what left this machine.
+    Ledger {
+        #[command(flatten)]
+        args: Args,
+        /// A table for people, or JSON lines for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the configuration and the data, say what this site would offer, and stop.
     Check(Args),
 }
@@ -43,6 +56,30 @@ struct Args {
     /// The site's own TOML file: coordinator, name, [data].
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct EnrollArgs {
+    /// The coordinator, such as https://fl.example.org:7443.
+    #[arg(value_name = "URL")]
+    coordinator: String,
+    /// The token that an admin gave you (`tributary token create`).
+    #[arg(
+        long,
+        env = "TRIBUTARY_TOKEN",
+        hide_env_values = true,
+        required_unless_present = "token_file"
+    )]
+    token: Option<Token>,
+    /// A file that holds the token.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The site's own TOML file, whose state folder and name are used.
+    #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
+    config: Option<PathBuf>,
+    /// The state folder; tributary-client-NAME unless given.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -57,6 +94,8 @@ async fn main() -> anyhow::Result<()> {
         .init();
     match cli.command {
         Command::Run(args) => run(&ClientConfig::load(&args.config)?).await,
+        Command::Enroll(args) => enrollment::run(args).await,
+        Command::Ledger { args, json } => departures::run(&ClientConfig::load(&args.config)?, json),
         Command::Check(args) => check(&ClientConfig::load(&args.config)?),
     }
 }
@@ -82,7 +121,8 @@ async fn run(config: &ClientConfig) -> anyhow::Result<()> {
     let trainer = Arc::new(CandleTrainer::open(&config.data, config.threads)?);
     let observer: Arc<dyn Observer> =
         if std::io::stderr().is_terminal() { Arc::new(bar::Bar::new()) } else { Arc::new(Log) };
-    let agent = Agent::new(config.agent.clone(), trainer, observer);
+    let agent =
+        Agent::new(config.agent.clone(), trainer, observer).with_policy(config.policy.clone());
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -5,6 +5,11 @@
 pub enum AgentEvent {
     /// It asks for work.
     Waiting,
+    /// It is outside the hours of its site, and asks for nothing.
+    Closed {
+        /// For so many seconds.
+        for_s: u64,
+    },
     /// The coordinator does not answer; the agent tries again.
     Away {
         /// Why.
@@ -58,6 +63,9 @@ impl Observer for Log {
     fn event(&self, event: AgentEvent) {
         match event {
             AgentEvent::Waiting => tracing::debug!("waiting for a task"),
+            AgentEvent::Closed { for_s } => {
+                tracing::info!(for_s, "outside the hours of policy.hours_utc");
+            }
             AgentEvent::Away { error, retry_in_ms } => {
                 tracing::warn!(%error, retry_in_ms, "the coordinator is away");
             }

@@ -1,29 +1,28 @@
 //! The agent's side of the wire: one connection, calls with time limits, and what an error means.
 
+mod enroll;
 mod fetch;
+mod remote;
 mod upload;
 
+pub(crate) use enroll::keep_fresh;
+pub use enroll::{EnrollError, enroll, renew};
 pub(crate) use fetch::fetch;
+pub use remote::{AddressError, Link, Remote, is_secure};
 pub(crate) use upload::{Outgoing, upload};
 
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tributary_proto::fault::{reason, retry_after};
 use tributary_proto::v1::participant_service_client::ParticipantServiceClient;
-use tributary_proto::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, v1};
+use tributary_proto::{MESSAGE_BYTES_MAX, v1};
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
 /// How long an ordinary call may take.
 pub(crate) const CALL: Duration = Duration::from_secs(30);
 /// How long a stream may be silent.
 pub(crate) const SILENCE: Duration = Duration::from_secs(60);
-/// A dead coordinator is noticed within these two together.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
-
-pub(crate) type Client = ParticipantServiceClient<Channel>;
+pub(crate) type Client = ParticipantServiceClient<Link>;
 
 /// Why a call gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -72,27 +71,9 @@ fn text(status: &Status) -> String {
     text
 }
 
-/// A coordinator's address that is none.
-#[derive(Debug, thiserror::Error)]
-#[error("coordinator: expected an address such as http://127.0.0.1:7443, found {found}: {why}")]
-pub struct AddressError {
-    found: String,
-    why: String,
-}
-
-/// A connection that is made when it is first needed, and again whenever it breaks.
-pub(crate) fn connect(coordinator: &str) -> Result<Client, AddressError> {
-    let endpoint = Endpoint::from_shared(coordinator.to_owned())
-        .map_err(|error| AddressError { found: coordinator.to_owned(), why: error.to_string() })?
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(KEEPALIVE.0)
-        .keep_alive_timeout(KEEPALIVE.1)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    Ok(ParticipantServiceClient::new(endpoint.connect_lazy())
-        .max_decoding_message_size(MESSAGE_BYTES_MAX))
+/// The agent's calls over a link.
+pub(crate) fn participant(link: Link) -> Client {
+    ParticipantServiceClient::new(link).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// A call with a time limit.

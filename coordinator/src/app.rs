@@ -2,20 +2,24 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::Keeper;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::driver::{Hub, supervise};
 use crate::grpc;
-use crate::store::Store;
+use crate::store::{By, Store};
 
 /// A running coordinator.
 pub struct Coordinator {
     address: SocketAddr,
+    secure: bool,
     stop: CancellationToken,
     server: JoinHandle<anyhow::Result<()>>,
     supervisor: JoinHandle<()>,
@@ -31,25 +35,35 @@ impl Coordinator {
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir)
             .with_context(|| format!("cannot make the data folder {}", data_dir.display()))?;
+        let keeper = open_keeper(config)?;
         let store = open_store(config).await?;
+        note_start(&store, keeper.as_deref()).await?;
         let blobs = Blobs::local(&data_dir.join("blobs")).context("cannot open the blob folder")?;
+        let blobs = blobs.with_reserve(u64::from(config.disk_reserve_mb) << 20);
         let replica = replica_id(data_dir)?;
         let listener = grpc::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is a coordinator running?", config.listen)
         })?;
         let address = listener.local_addr().context("cannot read the bound address")?;
+        let secure = keeper.is_some();
         let hub = Hub::new(store.clone(), blobs, config.keep_updates, replica);
         let stop = CancellationToken::new();
         let supervisor = tokio::spawn(supervise(hub.clone(), stop.clone()));
-        let serving = grpc::serve(hub, listener, stop.clone());
+        let serving = grpc::serve(hub, keeper, config.limits, listener, stop.clone());
         let server = tokio::spawn(async move { serving.await.context("the server failed") });
-        Ok(Self { address, stop, server, supervisor, store })
+        Ok(Self { address, secure, stop, server, supervisor, store })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address as clients write it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
     }
 
     /// Waits until the server ends by itself, which is a failure.
@@ -73,7 +87,41 @@ impl Coordinator {
     }
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
+/// The certificates, where there is an authority; without one only this machine may reach the port.
+fn open_keeper(config: &Config) -> anyhow::Result<Option<Arc<Keeper>>> {
+    let mut names = config.server_names.clone();
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    if !config.listen.ip().is_unspecified() && !config.listen.ip().is_loopback() {
+        names.push(config.listen.ip().to_string());
+    }
+    let ttl = Duration::from_secs(config.certificate_ttl_s.into());
+    let keeper = Keeper::open(&config.ca_dir, names, ttl).context("cannot use the authority")?;
+    if keeper.is_none() {
+        anyhow::ensure!(
+            config.listen.ip().is_loopback(),
+            "{} is no loopback address, and there is no certificate authority in {}: run \
+             `tributary-coordinator ca init`, or anybody who reaches the port could read models and \
+             join",
+            config.listen,
+            config.ca_dir.display()
+        );
+        tracing::warn!(
+            "no certificate authority: whoever is on this machine may do everything (`ca init` \
+             makes one)"
+        );
+    }
+    Ok(keeper.map(Arc::new))
+}
+
+async fn note_start(store: &Store, keeper: Option<&Keeper>) -> anyhow::Result<()> {
+    let by = By { who: "local".to_owned(), address: "local".to_owned() };
+    let detail = keeper.map_or("without certificates".to_owned(), |k| k.held().summary());
+    let target = concat!("tributary-coordinator ", env!("CARGO_PKG_VERSION")).to_owned();
+    let event = by.did("coordinator_started", target, detail);
+    store.audit(&event).await.context("cannot write to the audit")
+}
+
+pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let store = Store::open(&config.database_url)
         .await
         .with_context(|| format!("cannot open {}", crate::config::redact(&config.database_url)))?;

@@ -46,6 +46,9 @@ pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     /// The same store as a plain folder, where it is one.
     folder: Option<Arc<Folder>>,
+    /// Bytes that stay free on the folder's disk: for checkpoints of running jobs, and a database
+    /// beside it.
+    reserve: u64,
 }
 
 impl Blobs {
@@ -57,13 +60,31 @@ impl Blobs {
     pub fn local(root: &FilePath) -> Result<Self, BlobError> {
         let folder = Arc::new(Folder::open(root)?);
         folder.sweep_in_background();
-        Ok(Self { store: Arc::new(folder.store().clone()), folder: Some(folder) })
+        Ok(Self { store: Arc::new(folder.store().clone()), folder: Some(folder), reserve: 0 })
     }
 
     /// The store on another backend.
     #[must_use]
     pub fn on(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, folder: None }
+        Self { store, folder: None, reserve: 0 }
+    }
+
+    /// The store that takes nothing new while less than `reserve` bytes are free.
+    #[must_use]
+    pub fn with_reserve(mut self, reserve: u64) -> Self {
+        self.reserve = reserve;
+        self
+    }
+
+    /// Whether something new may come: an update, a job. What a running round needs is not asked.
+    ///
+    /// # Errors
+    /// [`BlobError::Full`] while there is less room than is kept free.
+    pub fn check_room(&self) -> Result<(), BlobError> {
+        match &self.folder {
+            Some(folder) => folder.check_room(self.reserve),
+            None => Ok(()),
+        }
     }
 
     /// A store in memory, for tests.

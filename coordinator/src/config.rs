@@ -17,6 +17,74 @@ pub const ENV_PREFIX: &str = "TRIBUTARY__";
 /// Longest configuration file.
 const CONFIG_BYTES_MAX: usize = 1 << 20;
 
+/// How long a certificate is good, unless set: renewed at two thirds, it survives a long weekend.
+pub const CERTIFICATE_TTL_S_DEFAULT: u32 = 7 * 86_400;
+/// How long it may be set to be: seconds for a drill, three months at most.
+const CERTIFICATE_TTL_S: std::ops::RangeInclusive<u32> = 10..=90 * 86_400;
+/// Free space that is kept, unless set: some checkpoints of a large model, and a database's growth.
+const DISK_RESERVE_MB_DEFAULT: u32 = 512;
+/// Most names of the port.
+const SERVER_NAMES_MAX: usize = 32;
+
+/// What the port takes from everybody together, and from each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all: each costs some 100 kB with its windows empty.
+    pub connections_max: u32,
+    /// Connections of one identity: an agent has one, and another while it renews.
+    pub connections_per_identity_max: u32,
+    /// Connections without a certificate, in all: only an enrolment needs one, for a second.
+    pub unknown_connections_max: u32,
+    /// Handshakes that go on at once: each is a millisecond of work.
+    pub handshakes_max: u32,
+    /// Of these, from one address: a whole site may stand behind one.
+    pub handshakes_per_address_max: u32,
+    /// How long a handshake may take.
+    pub handshake_timeout_s: u32,
+    /// Requests of one identity: a round without training asks some hundred a second.
+    pub requests_per_s: u32,
+    /// Requests of one address without a certificate.
+    pub unknown_requests_per_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            connections_per_identity_max: 16,
+            unknown_connections_max: 64,
+            handshakes_max: 256,
+            handshakes_per_address_max: 64,
+            handshake_timeout_s: 5,
+            requests_per_s: 500,
+            unknown_requests_per_s: 20,
+        }
+    }
+}
+
+impl Limits {
+    fn read(section: &mut Section) -> Self {
+        let d = Self::default();
+        let mut count = |key, default| section.count(key, 1..=1_000_000, Some(default));
+        Self {
+            connections_max: count("connections_max", d.connections_max),
+            connections_per_identity_max: count(
+                "connections_per_identity_max",
+                d.connections_per_identity_max,
+            ),
+            unknown_connections_max: count("unknown_connections_max", d.unknown_connections_max),
+            handshakes_max: count("handshakes_max", d.handshakes_max),
+            handshakes_per_address_max: count(
+                "handshakes_per_address_max",
+                d.handshakes_per_address_max,
+            ),
+            handshake_timeout_s: count("handshake_timeout_s", d.handshake_timeout_s),
+            requests_per_s: count("requests_per_s", d.requests_per_s),
+            unknown_requests_per_s: count("unknown_requests_per_s", d.unknown_requests_per_s),
+        }
+    }
+}
+
 /// How long accepted updates are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepUpdates {
@@ -35,8 +103,17 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `sqlite://PATH` or `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE`.
     pub database_url: String,
-    /// Whether to listen beyond loopback without TLS.
-    pub allow_insecure: bool,
+    /// The certificate authority's folder. With one the port speaks TLS and asks for certificates;
+    /// without one it listens on loopback alone.
+    pub ca_dir: PathBuf,
+    /// DNS names and addresses that the port's certificate answers to.
+    pub server_names: Vec<String>,
+    /// How long a certificate is good.
+    pub certificate_ttl_s: u32,
+    /// MiB that stay free on the disk of the data folder: below it nothing new is taken.
+    pub disk_reserve_mb: u32,
+    /// What the port takes.
+    pub limits: Limits,
     /// How long accepted updates are kept.
     pub keep_updates: KeepUpdates,
 }
@@ -67,7 +144,15 @@ impl Config {
         };
         for (name, text) in variables {
             if let Some(key) = name.strip_prefix(ENV_PREFIX) {
-                set(&mut table, &key.to_lowercase(), text);
+                match key.to_lowercase().split_once("__") {
+                    Some((section, key)) => {
+                        let section = table.entry(section).or_insert(Value::Table(Table::new()));
+                        if let Some(section) = section.as_table_mut() {
+                            set(section, key, text);
+                        }
+                    }
+                    None => set(&mut table, &key.to_lowercase(), text),
+                }
             }
         }
         if let Some(listen) = &flags.listen {
@@ -90,7 +175,11 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: data_dir.to_owned(),
             database_url: sqlite_url(data_dir),
-            allow_insecure: false,
+            ca_dir: data_dir.join("ca"),
+            server_names: Vec::new(),
+            certificate_ttl_s: CERTIFICATE_TTL_S_DEFAULT,
+            disk_reserve_mb: DISK_RESERVE_MB_DEFAULT,
+            limits: Limits::default(),
             keep_updates: KeepUpdates::UntilCommit,
         }
     }
@@ -104,25 +193,28 @@ impl Config {
             }
             let data_dir = PathBuf::from(root.text("data_dir", Some(DATA_DIR_DEFAULT)));
             let database_url = read_database_url(root, &data_dir);
-            let allow_insecure = root.boolean("allow_insecure", Some(false));
+            let ca_dir = root.optional_text("ca_dir").map_or(data_dir.join("ca"), PathBuf::from);
+            let server_names = read_names(root);
+            let ttl = Some(CERTIFICATE_TTL_S_DEFAULT);
+            let certificate_ttl_s = root.count("certificate_ttl_s", CERTIFICATE_TTL_S, ttl);
+            let reserve = Some(DISK_RESERVE_MB_DEFAULT);
+            let disk_reserve_mb = root.count("disk_reserve_mb", 0..=u32::MAX, reserve);
+            let mut section = root.section("limits");
+            let limits = Limits::read(&mut section);
+            section.finish();
             let words =
                 [("until_commit", KeepUpdates::UntilCommit), ("always", KeepUpdates::Always)];
             let keep = root.choice("keep_updates", &words, Some(KeepUpdates::UntilCommit));
             let listen = listen.unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
-            if !listen.ip().is_loopback() && !allow_insecure {
-                root.fault(
-                    "listen",
-                    "a loopback address: this build has no TLS yet, so anybody who reaches another \
-                     address could read models and join (set allow_insecure = true only inside a \
-                     private network)",
-                    listen.to_string(),
-                );
-            }
             Self {
                 listen,
                 data_dir,
                 database_url,
-                allow_insecure,
+                ca_dir,
+                server_names,
+                certificate_ttl_s,
+                disk_reserve_mb,
+                limits,
                 keep_updates: keep.unwrap_or(KeepUpdates::UntilCommit),
             }
         })
@@ -132,17 +224,46 @@ impl Config {
     #[must_use]
     pub fn redacted(&self) -> String {
         format!(
-            "listen = {:?}, data_dir = {:?}, database_url = {:?}, allow_insecure = {}, keep_updates = {:?}",
+            "listen = {:?}, data_dir = {:?}, database_url = {:?}, ca_dir = {:?}, \
+             server_names = {:?}, certificate_ttl_s = {}, disk_reserve_mb = {}, \
+             keep_updates = {:?}, limits = {:?}",
             self.listen.to_string(),
             self.data_dir.display().to_string(),
             redact(&self.database_url),
-            self.allow_insecure,
+            self.ca_dir.display().to_string(),
+            self.server_names,
+            self.certificate_ttl_s,
+            self.disk_reserve_mb,
             match self.keep_updates {
                 KeepUpdates::UntilCommit => "until_commit",
                 KeepUpdates::Always => "always",
             },
+            self.limits,
         )
     }
+}
+
+/// A list, or one text with commas, which is what a variable can hold.
+fn read_names(root: &mut Section) -> Vec<String> {
+    let expected = "DNS names or addresses, such as [\"fl.example.org\"]";
+    let names: Vec<String> = match root.take("server_names") {
+        None => Vec::new(),
+        Some(Value::String(text)) => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        Some(Value::Array(list)) => {
+            list.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect()
+        }
+        Some(other) => vec![format!("\0{}", other.type_str())],
+    };
+    let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '*' | ':');
+    for name in &names {
+        if name.is_empty() || name.len() > 253 || !name.chars().all(ok) {
+            root.fault("server_names", expected, format!("{:?}", name.trim_start_matches('\0')));
+        }
+    }
+    if names.len() > SERVER_NAMES_MAX {
+        root.fault("server_names", format!("at most {SERVER_NAMES_MAX}"), names.len().to_string());
+    }
+    names
 }
 
 fn read_database_url(root: &mut Section, data_dir: &Path) -> String {
@@ -206,13 +327,14 @@ mod tests {
     #[test]
     fn every_fault_is_named_and_passwords_are_not() {
         let error = load(&[
-            ("TRIBUTARY__LISTEN", "0.0.0.0:7443"),
+            ("TRIBUTARY__LIMITS__CONNECTIONS_MAX", "0"),
             ("TRIBUTARY__DATABASE_URL", "mysql://me:secret@db/x"),
             ("TRIBUTARY__LISTN", "x"),
         ])
         .expect_err("faults")
         .to_string();
-        for part in ["3 faults", "loopback", "database_url", "did you mean `listen`?"] {
+        for part in ["3 faults", "limits.connections_max", "database_url", "did you mean `listen`?"]
+        {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(!error.contains("secret"), "{error}");

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::blobs::Blobs;
 use crate::config::KeepUpdates;
+use crate::ingest::Uploads;
 use crate::specs::Specs;
 use crate::store::Store;
 use crate::wakes::Wakes;
@@ -24,6 +25,7 @@ pub(crate) struct Hub {
     pub(crate) blobs: Blobs,
     pub(crate) specs: Specs,
     pub(crate) wakes: Wakes,
+    pub(crate) uploads: Uploads,
     pub(crate) keep_updates: KeepUpdates,
     /// This replica's stable name: after a restart it takes its own leases back at once.
     pub(crate) replica: String,
@@ -39,7 +41,8 @@ impl Hub {
     ) -> Arc<Self> {
         let specs = Specs::new(store.clone());
         let started = Instant::now();
-        Arc::new(Self { store, blobs, specs, wakes: Wakes::new(), keep_updates, replica, started })
+        let (wakes, uploads) = (Wakes::new(), Uploads::default());
+        Arc::new(Self { store, blobs, specs, wakes, uploads, keep_updates, replica, started })
     }
 }
 

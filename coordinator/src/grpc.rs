@@ -1,11 +1,17 @@
 //! The only door: gRPC services over one port, with health and reflection.
 //!
-//! Handlers check the message (`proto/convert`), call a room, and turn its answer into the wire's
-//! words. `status` is the only table from error to gRPC code.
+//! `door` shakes hands, `gate` asks who calls and `access` (one table, deny by default) whether they
+//! may. Handlers then check the message (`proto/convert`), call a room, and turn its answer into the
+//! wire's words. `status` is the only table from error to gRPC code.
 
+mod access;
+mod door;
+mod enrollment;
 mod federation;
+mod gate;
 mod job;
 mod participant;
+mod rates;
 mod round;
 mod status;
 mod wire;
@@ -15,16 +21,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tributary_proto::v1::enrollment_service_server::EnrollmentServiceServer;
 use tributary_proto::v1::federation_service_server::FederationServiceServer;
 use tributary_proto::v1::job_service_server::JobServiceServer;
 use tributary_proto::v1::participant_service_server::ParticipantServiceServer;
 use tributary_proto::v1::round_service_server::RoundServiceServer;
 use tributary_proto::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 
+use crate::authority::Keeper;
+use crate::config::Limits;
 use crate::driver::Hub;
+use door::Door;
+use gate::{Gate, GateLayer};
 
 /// A dead peer behind a NAT is noticed within these two together.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
@@ -35,12 +46,22 @@ const FRAME_BYTES: u32 = 1 << 20;
 /// How long open calls may take to finish after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves until `stop`, then drains for a while.
+/// Largest message of an enrolment: a certificate request and a token.
+const ENROLLMENT_BYTES_MAX: usize = 16 << 10;
+/// Largest of an operator's messages: a spec of its longest, and a little.
+const OPERATOR_BYTES_MAX: usize = 2 << 20;
+/// Largest list of headers of a call.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
+
+/// Serves until `stop`, then drains for a while. Without a keeper of certificates everybody who
+/// reaches the port may do everything: the configuration allows that on loopback alone.
 ///
 /// # Errors
 /// When the transport fails.
 pub(crate) async fn serve(
     hub: Arc<Hub>,
+    keeper: Option<Arc<Keeper>>,
+    limits: Limits,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -54,8 +75,12 @@ pub(crate) async fn serve(
             .register_encoded_file_descriptor_set(tributary_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let participants = participant::Participants { hub: hub.clone(), stop: stop.clone() };
-    let jobs = job::Jobs { hub: hub.clone(), stop: stop.clone() };
+    let gate = Arc::new(Gate::new(hub.store.clone(), keeper, &limits));
+    let participants =
+        participant::Participants { hub: hub.clone(), gate: gate.clone(), stop: stop.clone() };
+    let jobs = job::Jobs { hub: hub.clone(), gate: gate.clone(), stop: stop.clone() };
+    let enrollment = enrollment::Enrollment { gate: gate.clone() };
+    let federation = federation::Federation { hub: hub.clone(), gate: gate.clone() };
     let mut router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -63,25 +88,25 @@ pub(crate) async fn serve(
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .layer(GateLayer(gate.clone()))
         .add_service(health)
         .add_service(
             ParticipantServiceServer::new(participants)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .add_service(JobServiceServer::new(jobs))
-        .add_service(RoundServiceServer::new(round::Rounds { hub: hub.clone() }))
-        .add_service(FederationServiceServer::new(federation::Federation { hub }));
+        .add_service(
+            EnrollmentServiceServer::new(enrollment)
+                .max_decoding_message_size(ENROLLMENT_BYTES_MAX),
+        )
+        .add_service(JobServiceServer::new(jobs).max_decoding_message_size(OPERATOR_BYTES_MAX))
+        .add_service(RoundServiceServer::new(round::Rounds { hub }))
+        .add_service(FederationServiceServer::new(federation));
     match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => router = router.add_service(v1).add_service(v1alpha),
         _ => tracing::error!("server reflection is off: the descriptors do not load"),
     }
-    let incoming = TcpListenerStream::new(listener);
-    let incoming = tokio_stream::StreamExt::map(incoming, |socket| {
-        // Small answers must not wait for an acknowledgement of the ones before.
-        socket.inspect(|socket| {
-            let _ = socket.set_nodelay(true);
-        })
-    });
+    let incoming = ReceiverStream::new(Door::new(gate, limits, stop.clone()).open(listener));
     let draining = stop.clone();
     let server = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     tokio::pin!(server);

@@ -5,14 +5,14 @@ mod poll;
 mod upload;
 
 pub(crate) use poll::{Polled, poll};
-pub(crate) use upload::{held, upload};
+pub(crate) use upload::{Uploads, held, upload};
 
 use std::sync::Arc;
 
 use tributary_core::codec::UpdateFault;
 use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
-use tributary_core::name::{JobId, TaskId};
+use tributary_core::name::{ClientName, JobId, TaskId};
 use tributary_core::round::task::{Accepted, TaskContext, TaskEvent};
 use tributary_core::round::{Rejection, Task, TaskKind};
 use tributary_proto::convert::{CallerId, WireFault};
@@ -40,6 +40,9 @@ pub(crate) enum IngestError {
     /// Bytes were damaged or cut on the way; sending again helps.
     #[error("{0}")]
     Damaged(String),
+    /// The client sends too many updates at once.
+    #[error("too many uploads of this client at once: wait for the others' receipts")]
+    TooMany,
     /// The store failed; it is ours.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -126,11 +129,47 @@ pub(crate) async fn failure(
     caller: &CallerId,
     task: &TaskId,
     reason: String,
+    by_site: bool,
 ) -> Result<(), IngestError> {
     let known = known(hub, task).await?;
+    if by_site && known.view.task.client == caller.client {
+        // Before the task ends: nobody draws this client anew in between.
+        hub.store.refuse_job(&known.view.job, &caller.client, &reason).await?;
+        tracing::info!(client = %caller.client, job = %known.view.job, %reason, "refused by its site");
+    }
     move_task(hub, &known, caller, TaskEvent::Fail { reason }, None).await?;
     hub.wakes.wake_job(&known.view.job);
     Ok(())
+}
+
+/// Most open tasks of one client that are given to others when it is revoked.
+const RELEASED_MAX: usize = 1000;
+
+/// Ends a revoked client's open tasks, so that others step in at once. What fails here lapses with
+/// its lease.
+pub(crate) async fn release(hub: &Hub, client: &ClientName) {
+    for _ in 0..RELEASED_MAX {
+        let released = async {
+            let Some(task) = hub.store.open_task(client).await? else { return Ok(None) };
+            let known = known(hub, &task).await?;
+            let instance = known.view.task.instance.clone().unwrap_or_default();
+            let caller = CallerId { client: client.clone(), instance };
+            let reason = "the client was revoked".to_owned();
+            move_task(hub, &known, &caller, TaskEvent::Fail { reason }, None).await?;
+            Ok::<_, IngestError>(Some(known.view.job.clone()))
+        };
+        match released.await {
+            Ok(Some(job)) => hub.wakes.wake_job(&job),
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(%client, %error, "an open task of a revoked client lapses later");
+                break;
+            }
+        }
+    }
+    // Its waiting polls end with its connection; jobs that counted on it look again.
+    hub.wakes.wake_client(client);
+    hub.wakes.wake_all_jobs();
 }
 
 /// Takes the statistics of an evaluate task.

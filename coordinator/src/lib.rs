@@ -5,7 +5,9 @@
 
 pub mod aggregation;
 pub mod app;
+pub mod authority;
 pub mod blobs;
+pub mod commands;
 pub mod config;
 pub mod driver;
 pub mod grpc;

@@ -1,13 +1,13 @@
-//! `tributary-coordinator`: serve, migrate, check-config.
+//! `tributary-coordinator`: serve, migrate, ca, token, check-config.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tributary_coordinator::app::{Coordinator, migrate};
-use tributary_coordinator::config::{Config, Flags};
+use tributary_coordinator::commands::{Args, CaCommand, TokenArgs, ca, token};
+use tributary_coordinator::config::Config;
 
 /// Schedules rounds, aggregates updates, keeps the history.
 ///
@@ -27,28 +27,13 @@ enum Command {
     Serve(Args),
     /// Bring the database to this version's schema, and stop.
     Migrate(Args),
+    /// Make, take over or rotate the certificate authority.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Print a one-time token for the first admin (later ones: `tributary token create`).
+    Token(TokenArgs),
     /// Read the configuration, print it (passwords hidden), and stop.
     CheckConfig(Args),
-}
-
-#[derive(clap::Args)]
-struct Args {
-    /// A TOML file with listen, data_dir, database_url, allow_insecure, keep_updates.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address of the gRPC port, such as 127.0.0.1:7443; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// Folder for blobs and the default database.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-}
-
-impl Args {
-    fn load(self) -> anyhow::Result<Config> {
-        let flags = Flags { config: self.config, listen: self.listen, data_dir: self.data_dir };
-        Config::load(&flags, std::env::vars())
-    }
 }
 
 #[tokio::main]
@@ -69,6 +54,8 @@ async fn main() -> anyhow::Result<()> {
             tracing::info!("the database is up to date");
             Ok(())
         }
+        Command::Ca(command) => ca(command),
+        Command::Token(args) => token(args).await,
         Command::CheckConfig(args) => {
             tracing::info!("{}", args.load()?.redacted());
             Ok(())
@@ -81,7 +68,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut coordinator = Coordinator::start(config).await?;
-    tracing::info!(address = %coordinator.address(), "serving");
+    tracing::info!(address = %coordinator.address(), url = %coordinator.url(), "serving");
     tokio::select! {
         ended = coordinator.ended() => return ended,
         _ = terminate.recv() => {}

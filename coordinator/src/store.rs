@@ -4,13 +4,16 @@
 //! contract that both keep is the test suite in `tests/store.rs`. Every row that comes back is
 //! checked: a word, digest or number that is none is [`StoreError::Corrupt`], never a guess.
 
+mod audit;
 mod clients;
 mod database;
 mod decode;
 mod error;
 mod history;
+mod identities;
 mod jobs;
 mod leases;
+mod refusals;
 mod rows;
 mod save;
 mod sql;
@@ -19,8 +22,9 @@ mod tasks;
 pub use error::StoreError;
 pub use leases::LeaseToken;
 pub use rows::{
-    CheckpointRow, ClientHello, ClientRow, CreatedJob, EventRow, JobChanges, JobRow, NewJob,
-    RejectionRow, RoundRow, TaskView, UpdateRow,
+    AuditEvent, By, CertificateRow, CheckpointRow, ClientHello, ClientRow, CreatedJob, EventRow,
+    IdentityRow, JobChanges, JobRow, NewCertificate, NewJob, Redeemed, RefusalRow, RejectionRow,
+    RoundRow, TaskView, TokenRow, UpdateRow,
 };
 
 use database::Database;

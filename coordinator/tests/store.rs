@@ -6,6 +6,8 @@ mod fixture;
 mod guards;
 #[path = "store/jobs.rs"]
 mod jobs;
+#[path = "store/members.rs"]
+mod members;
 #[path = "store/races.rs"]
 mod races;
 
@@ -45,6 +47,11 @@ on_both! {
     races::an_acceptance_is_in_the_accepted_set_or_refused,
     races::passes_and_acceptances_take_their_locks_in_one_order,
     races::the_same_update_twice_is_one_row,
+    members::one_of_many_at_once_gets_the_token,
+    members::a_certificate_ends_with_its_identity_and_begins_anew,
+    members::a_revocation_ends_tokens_that_are_under_way,
+    members::the_revoked_and_the_unwilling_are_in_no_roster,
+    members::many_writers_make_one_audit_that_nobody_rewrites,
     guards::the_event_chain_is_append_only_and_verified,
     guards::a_corrupt_row_is_an_error_that_names_it,
     guards::refusals_are_kept_newest_first,

@@ -4,12 +4,14 @@
 //! arguments. Everything a coordinator and a client must agree on to the bit lives here.
 
 pub mod aggregate;
+pub mod audit;
 pub mod binding;
 pub mod checkpoint;
 pub mod codec;
 pub mod digest;
 pub mod document;
 pub mod fault;
+pub mod identity;
 pub mod metrics;
 pub mod model;
 pub mod name;

@@ -82,6 +82,10 @@ name_type! {
     ClientName
 }
 name_type! {
+    /// A federation's own name: the authority part of its members' identities.
+    FederationName
+}
+name_type! {
     /// A job's identity: its spec's name and a suffix, such as `digits-cnn-7f3a2b1c`.
     JobId
 }

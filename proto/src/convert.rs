@@ -1,6 +1,7 @@
 //! Wire ⇄ domain: every field of a peer's message is checked here, with its path in the error.
 
 mod binding;
+mod enrollment;
 mod statistics;
 mod upload;
 
@@ -13,6 +14,7 @@ use tributary_core::name::{ClientName, TaskId};
 use crate::v1;
 
 pub use binding::{binding_from_wire, binding_to_wire};
+pub use enrollment::{audit_from_wire, audit_to_wire};
 pub use statistics::{metrics_to_wire, statistics_from_wire, statistics_to_wire};
 pub use upload::{Upload, upload_from_wire};
 
@@ -87,7 +89,11 @@ pub fn digest_from_wire(field: &'static str, text: &str) -> Result<Digest, WireF
     parse(field, text)
 }
 
-fn parse<T>(field: &'static str, text: &str) -> Result<T, WireFault>
+/// A field that parses to a domain type.
+///
+/// # Errors
+/// When it does not.
+pub fn parse<T>(field: &'static str, text: &str) -> Result<T, WireFault>
 where
     T: FromStr,
     T::Err: std::fmt::Display,

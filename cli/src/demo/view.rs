@@ -137,6 +137,7 @@ impl Observer for Row {
     fn event(&self, event: AgentEvent) {
         match event {
             AgentEvent::Waiting => self.bar.set_message("waits"),
+            AgentEvent::Closed { .. } => self.bar.set_message("outside its hours"),
             AgentEvent::Away { error, .. } => self.bar.set_message(format!("away: {error}")),
             AgentEvent::Task { kind, round, .. } => {
                 self.bar.set_position(0);

@@ -85,6 +85,12 @@ pub(crate) fn describe(job: &v1::Job) -> String {
     if !job.reason.is_empty() {
         lines.insert(2, ("reason", job.reason.clone()));
     }
+    if !job.submitted_by.is_empty() {
+        lines.push(("submitted", job.submitted_by.clone()));
+    }
+    for refusal in &job.refusals {
+        lines.push(("refused by", format!("{}: {}", refusal.client, refusal.reason)));
+    }
     if let Some(metrics) = &job.evaluation {
         let text = format!(
             "accuracy {:.4}, macro-F1 {:.4}, loss {:.4} on {} held-out examples",

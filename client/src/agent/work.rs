@@ -1,26 +1,24 @@
 //! One task from its start to its receipt: fetch, train, make durable, send; with heartbeats beside.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tributary_core::digest::Digest;
 use tributary_core::name::{ClientName, TaskId};
 use tributary_core::params::ParameterSet;
-use tributary_core::spec::JobSpec;
 use tributary_proto::convert::statistics_to_wire;
 use tributary_proto::v1;
 
+use super::checked::{Checked, check};
+use super::pulse::{Follow, Pulse};
 use super::{Agent, AgentError};
-use crate::observer::{AgentEvent, Observer};
+use crate::ledger::{Ledger, LedgerError};
+use crate::observer::AgentEvent;
 use crate::rpc::{Backoff, CALL, CallError, Client, Me, Outgoing, fetch, limited, upload};
 use crate::spool::Spool;
 use crate::trainer::{Control, Order, Trainer, TrainerError};
-
-/// The shortest and the longest time between heartbeats, whatever the coordinator asks for.
-const HEARTBEAT_MS: std::ops::RangeInclusive<u32> = 50..=60_000;
 
 /// How a task ended for this client.
 pub(super) enum Outcome {
@@ -32,33 +30,13 @@ pub(super) enum Outcome {
     Stopped,
 }
 
-/// What a task's steps share with its heartbeats.
-#[derive(Default)]
-struct Pulse {
-    /// Everything that moved: chunks and batches; a lease lives by its growth.
-    steps: AtomicU64,
-    total: AtomicU64,
-    unwanted: AtomicBool,
-    superseded: AtomicBool,
-}
-
 /// An agent at work.
 pub(super) struct Work<'a> {
     pub(super) agent: &'a Agent,
     pub(super) spool: Arc<Spool>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) client: Client,
     pub(super) me: Me,
-}
-
-/// A task whose message has been checked.
-struct Checked {
-    id: TaskId,
-    evaluate: bool,
-    round: u32,
-    spec: Arc<JobSpec>,
-    checkpoint: Digest,
-    checkpoint_bytes: u64,
-    heartbeat: Duration,
 }
 
 impl Work<'_> {
@@ -83,8 +61,11 @@ impl Work<'_> {
         let id = task.task_id.clone();
         let checked = match check(task) {
             Ok(checked) => checked,
-            Err(reason) => return self.unable(&id, reason, stop).await,
+            Err(reason) => return self.unable(&id, reason, false, stop).await,
         };
+        if let Some(reason) = self.agent.policy.refuses(&checked.spec, &checked.submitted_by) {
+            return self.unable(&id, reason, true, stop).await;
+        }
         let kind = if checked.evaluate { "evaluate" } else { "train" };
         self.agent.observer.event(AgentEvent::Task {
             kind,
@@ -112,6 +93,7 @@ impl Work<'_> {
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
         if let Some(outgoing) = self.spool.finished(&task.id) {
+            self.record(task, "update", (outgoing.digest, outgoing.bytes), outgoing.examples)?;
             return self.send(&task.id, &outgoing, pulse, stop).await;
         }
         let checkpoint = match self.checkpoint(task, pulse, stop).await? {
@@ -122,10 +104,28 @@ impl Work<'_> {
             return self.evaluate(task, checkpoint, pulse, stop).await;
         }
         match self.train(task, checkpoint, pulse, stop).await {
-            Ok(outgoing) => self.send(&task.id, &outgoing, pulse, stop).await,
+            Ok(outgoing) => {
+                let content = (outgoing.digest, outgoing.bytes);
+                self.record(task, "update", content, outgoing.examples)?;
+                self.send(&task.id, &outgoing, pulse, stop).await
+            }
             Err(TrainerError::Cancelled) => Ok(self.cancelled(stop)),
-            Err(TrainerError::Unable(reason)) => self.unable(task.id.as_str(), reason, stop).await,
+            Err(TrainerError::Unable(reason)) => {
+                self.unable(task.id.as_str(), reason, false, stop).await
+            }
         }
+    }
+
+    /// Writes down that a result leaves the machine, before a byte of it does.
+    fn record(
+        &self,
+        task: &Checked,
+        what: &'static str,
+        content: (Digest, u64),
+        examples: u64,
+    ) -> Result<(), LedgerError> {
+        let coordinator = &self.agent.config.coordinator;
+        self.ledger.record(task.departure(what, coordinator, content, examples))
     }
 
     fn cancelled(&self, stop: &CancellationToken) -> Outcome {
@@ -160,7 +160,7 @@ impl Work<'_> {
                     Ok(Some(parameters)) => return Ok(Ok(parameters)),
                     Ok(None) => CallError::Away("the checkpoint was damaged".to_owned(), None),
                     Err(reason) => {
-                        let outcome = self.unable(task.id.as_str(), reason, stop).await?;
+                        let outcome = self.unable(task.id.as_str(), reason, false, stop).await?;
                         return Ok(Err(outcome));
                     }
                 },
@@ -222,9 +222,12 @@ impl Work<'_> {
             Ok(statistics) => statistics,
             Err(TrainerError::Cancelled) => return Ok(self.cancelled(stop)),
             Err(TrainerError::Unable(reason)) => {
-                return self.unable(task.id.as_str(), reason, stop).await;
+                return self.unable(task.id.as_str(), reason, false, stop).await;
             }
         };
+        let text = serde_json::to_vec(&statistics).unwrap_or_default();
+        let content = (Digest::of(&text), text.len() as u64);
+        self.record(task, "statistics", content, statistics.examples)?;
         let request = v1::SubmitEvaluationRequest {
             caller: self.me.caller(),
             task_id: task.id.to_string(),
@@ -295,9 +298,11 @@ impl Work<'_> {
         &self,
         task: &str,
         reason: String,
+        refused_by_site: bool,
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
         let request = v1::ReportFailureRequest {
+            refused_by_site,
             caller: self.me.caller(),
             task_id: task.to_owned(),
             reason: reason.clone(),
@@ -377,54 +382,5 @@ impl Work<'_> {
                 }
             }
         })
-    }
-}
-
-/// Checks a task's message; the reason says what is wrong with it.
-fn check(task: v1::Task) -> Result<Checked, String> {
-    let id = task.task_id.parse().map_err(|error| format!("task_id: {error}"))?;
-    let evaluate = task.kind() == v1::TaskKind::Evaluate;
-    if task.kind() == v1::TaskKind::Unspecified {
-        return Err("a task of a kind that this client does not know".to_owned());
-    }
-    if Digest::of(task.spec.as_bytes()).to_string() != task.spec_digest {
-        return Err("the spec's digest is not the task's".to_owned());
-    }
-    let spec = JobSpec::parse(&task.spec).map_err(|faults| format!("the spec has {faults}"))?;
-    let checkpoint =
-        task.checkpoint_digest.parse().map_err(|error| format!("checkpoint_digest: {error}"))?;
-    let expected = tributary_core::checkpoint::file_len(spec.model.schema());
-    if task.checkpoint_bytes != expected {
-        let found = task.checkpoint_bytes;
-        return Err(format!("expected a checkpoint of {expected} bytes, found {found}"));
-    }
-    let millis = task.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
-    Ok(Checked {
-        id,
-        evaluate,
-        round: task.round,
-        spec: Arc::new(spec),
-        checkpoint,
-        checkpoint_bytes: task.checkpoint_bytes,
-        heartbeat: Duration::from_millis(millis.into()),
-    })
-}
-
-/// The trainer's side of a pulse.
-struct Follow {
-    pulse: Arc<Pulse>,
-    observer: Arc<dyn Observer>,
-    stop: CancellationToken,
-}
-
-impl Control for Follow {
-    fn progress(&self, done: u64, total: u64) {
-        self.pulse.steps.fetch_add(1, Ordering::Relaxed);
-        self.pulse.total.store(total, Ordering::Relaxed);
-        self.observer.event(AgentEvent::Progress { done, total });
-    }
-
-    fn cancelled(&self) -> bool {
-        self.stop.is_cancelled() || self.pulse.unwanted.load(Ordering::Relaxed)
     }
 }

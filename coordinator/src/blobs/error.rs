@@ -19,6 +19,17 @@ pub enum BlobError {
         /// Bytes that it has.
         found: u64,
     },
+    /// The disk is nearly full, or full; trying again helps once there is room.
+    #[error(
+        "expected at least {reserve} bytes to stay free, found {free}: nothing new is taken until \
+         there is room; what has its receipt is safe"
+    )]
+    Full {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are kept free.
+        reserve: u64,
+    },
     /// The store failed; trying again may help.
     #[error("cannot {operation} blob `{key}`")]
     Io {
@@ -52,12 +63,52 @@ impl BlobError {
         operation: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Io { key: key.to_owned(), operation, source: source.into() }
+        let source = source.into();
+        if is_full(&*source) {
+            return Self::Full { free: 0, reserve: 0 };
+        }
+        Self::Io { key: key.to_owned(), operation, source }
     }
 
     /// Whether trying again may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Io { .. })
+        matches!(self, Self::Io { .. } | Self::Full { .. })
+    }
+}
+
+/// Whether the system said that there is no room, anywhere down the chain.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), StorageFull | QuotaExceeded)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BlobError;
+
+    #[test]
+    fn a_full_disk_is_known_however_deep_it_is_said() {
+        let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let wrapped = object_store::Error::Generic { store: "local", source: Box::new(full()) };
+        let errors = [
+            BlobError::of_file("k", "write", full()),
+            BlobError::of("k", "store", wrapped),
+            BlobError::of_file("k", "write", std::io::Error::from_raw_os_error(libc::EDQUOT)),
+        ];
+        for error in errors {
+            assert!(matches!(error, BlobError::Full { .. }) && error.is_transient(), "{error}");
+        }
+        let other = std::io::Error::from_raw_os_error(libc::EIO);
+        assert!(matches!(BlobError::of_file("k", "write", other), BlobError::Io { .. }));
     }
 }

@@ -46,6 +46,14 @@ impl Folder {
         Ok(Self { root, store, settled: Mutex::default() })
     }
 
+    /// Whether so many bytes are free on the folder's disk.
+    pub(super) fn check_room(&self, reserve: u64) -> Result<(), BlobError> {
+        let found = rustix::fs::statvfs(&self.root)
+            .map_err(|error| BlobError::io("", "measure the disk of", io::Error::from(error)))?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if free < reserve { Err(BlobError::Full { free, reserve }) } else { Ok(()) }
+    }
+
     pub(super) fn store(&self) -> &LocalFileSystem {
         &self.store
     }

@@ -17,15 +17,17 @@ use tributary_proto::fault::status;
 use tributary_proto::v1;
 use tributary_proto::v1::job_service_server::JobService;
 
+use super::gate::{Caller, Gate};
 use super::participant::check_offset;
 use super::status::{no_job, of_blob, of_rejection, of_spec, of_store};
-use super::wire::{event_to_wire, job_to_wire, rejection_to_wire};
+use super::wire::{event_to_wire, job_to_wire, refusal_to_wire, rejection_to_wire};
 use crate::driver::Hub;
 use crate::specs::Spec;
-use crate::store::{JobChanges, JobRow};
+use crate::store::{By, JobChanges, JobRow};
 
 pub(super) struct Jobs {
     pub(super) hub: Arc<Hub>,
+    pub(super) gate: Arc<Gate>,
     pub(super) stop: CancellationToken,
 }
 
@@ -50,6 +52,8 @@ async fn spec_of(hub: &Hub, job: &JobId) -> Result<Arc<Spec>, Status> {
 async fn present(hub: &Hub, row: &JobRow) -> Result<v1::Job, Status> {
     let spec = spec_of(hub, &row.id).await?;
     let mut job = job_to_wire(row, &spec);
+    let refusals = hub.store.refusals(&row.id).await.map_err(|error| of_store(&error))?;
+    job.refusals = refusals.into_iter().map(refusal_to_wire).collect();
     let selecting = matches!(row.current, Some((_, _, Phase::Selecting)));
     if row.status == JobStatus::Running && selecting {
         job.reason = waits_for(hub, &spec).await?;
@@ -76,8 +80,14 @@ async fn waits_for(hub: &Hub, spec: &Spec) -> Result<String, Status> {
 
 impl Jobs {
     /// Applies an operator's event in a transaction of its own; the driver sees it at its next pass.
-    async fn operate(&self, name: &str, event: Event) -> Result<v1::Job, Status> {
+    async fn operate(&self, by: &By, name: &str, event: Event) -> Result<v1::Job, Status> {
         let job = find(&self.hub, name).await?.id;
+        let (action, detail) = match &event {
+            Event::Pause => ("job_paused", String::new()),
+            Event::Resume => ("job_resumed", String::new()),
+            Event::Cancel { reason } => ("job_cancelled", reason.clone()),
+            _ => ("job_changed", String::new()),
+        };
         let spec = spec_of(&self.hub, &job).await?;
         let moved = self
             .hub
@@ -99,6 +109,7 @@ impl Jobs {
             )
             .await;
         moved.map_err(|e| of_store(&e))?.map_err(|rejection| of_rejection(&rejection))?;
+        self.gate.note(by.did(action, job.to_string(), detail)).await;
         self.hub.wakes.wake_job(&job);
         self.hub.wakes.wake_watchers(&job);
         let row = find(&self.hub, job.as_str()).await?;
@@ -116,7 +127,12 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::CreateJobRequest>,
     ) -> Result<Response<v1::CreateJobResponse>, Status> {
-        let job = create::create(&self.hub, request.into_inner()).await?;
+        let by = Caller::of(&request).by();
+        let job = create::create(&self.hub, request.into_inner(), &by.who).await?;
+        if let Some(job) = &job {
+            let detail = format!("spec {}", job.spec_digest);
+            self.gate.note(by.did("job_created", job.job_id.clone(), detail)).await;
+        }
         Ok(Response::new(v1::CreateJobResponse { job }))
     }
 
@@ -160,7 +176,8 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::PauseJobRequest>,
     ) -> Result<Response<v1::PauseJobResponse>, Status> {
-        let job = Some(self.operate(&request.into_inner().job, Event::Pause).await?);
+        let by = Caller::of(&request).by();
+        let job = Some(self.operate(&by, &request.into_inner().job, Event::Pause).await?);
         Ok(Response::new(v1::PauseJobResponse { job }))
     }
 
@@ -168,7 +185,8 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ResumeJobRequest>,
     ) -> Result<Response<v1::ResumeJobResponse>, Status> {
-        let job = Some(self.operate(&request.into_inner().job, Event::Resume).await?);
+        let by = Caller::of(&request).by();
+        let job = Some(self.operate(&by, &request.into_inner().job, Event::Resume).await?);
         Ok(Response::new(v1::ResumeJobResponse { job }))
     }
 
@@ -176,12 +194,13 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let by = Caller::of(&request).by();
         let request = request.into_inner();
         let reason = match request.reason.trim() {
             "" => "by an operator".to_owned(),
             text => text.chars().filter(|c| !c.is_control()).take(200).collect(),
         };
-        let job = Some(self.operate(&request.job, Event::Cancel { reason }).await?);
+        let job = Some(self.operate(&by, &request.job, Event::Cancel { reason }).await?);
         Ok(Response::new(v1::CancelJobResponse { job }))
     }
 

@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tributary_core::round::TaskKind;
 use tributary_proto::convert::{
-    CallerId, WireFault, binding_from_wire, caller_from_wire, digest_from_wire,
-    statistics_from_wire, task_id_from_wire, upload_from_wire,
+    CallerId, WireFault, binding_from_wire, digest_from_wire, statistics_from_wire,
+    task_id_from_wire, upload_from_wire,
 };
 use tributary_proto::fault::status;
 use tributary_proto::v1::participant_service_server::ParticipantService;
 use tributary_proto::{POLL_WAIT_MS_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, v1};
 
+use super::gate::{Caller, Gate};
 use super::status::{of_blob, of_ingest, of_store, stopping};
 use crate::driver::Hub;
 use crate::ingest::{self, IngestError, Known, Polled, Receipt};
@@ -23,6 +24,7 @@ use crate::store::ClientHello;
 
 pub(super) struct Participants {
     pub(super) hub: Arc<Hub>,
+    pub(super) gate: Arc<Gate>,
     pub(super) stop: CancellationToken,
 }
 
@@ -33,6 +35,14 @@ const SOFTWARE_CHARS_MAX: usize = 64;
 /// A client must be heard this many times within a lease.
 const HEARTBEATS_PER_LEASE: u64 = 3;
 
+/// How long an upload's header may take to come.
+const HEADER: Duration = Duration::from_secs(30);
+
+fn no_header() -> Status {
+    let text = format!("no header of an upload within {} s", HEADER.as_secs());
+    status(Code::DeadlineExceeded, "upload_stalled", text)
+}
+
 type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchBlobResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -41,10 +51,12 @@ impl ParticipantService for Participants {
         &self,
         request: Request<v1::PollRequest>,
     ) -> Result<Response<v1::PollResponse>, Status> {
-        let request = request.into_inner();
+        let who = Caller::of(&request);
+        let mut request = request.into_inner();
         let protocol_version = agree(request.protocol_version)?;
         let wait = Duration::from_millis(request.wait_ms.min(POLL_WAIT_MS_MAX).into());
-        let hello = hello_from_wire(request)?;
+        let caller = self.gate.client(&who, request.caller.take()).await?;
+        let hello = hello_from_wire(caller, request)?;
         let polled = tokio::select! {
             polled = ingest::poll(&self.hub, hello, wait) => polled,
             () = self.stop.cancelled() => return Err(stopping()),
@@ -64,8 +76,9 @@ impl ParticipantService for Participants {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         use v1::heartbeat_response::Action;
+        let who = Caller::of(&request);
         let request = request.into_inner();
-        let caller = caller_from_wire(request.caller)?;
+        let caller = self.gate.client(&who, request.caller).await?;
         let task = task_id_from_wire(&request.task_id)?;
         let (progress, total) = (request.progress, request.progress_total);
         let result = ingest::heartbeat(&self.hub, &caller, &task, progress, total).await;
@@ -84,13 +97,19 @@ impl ParticipantService for Participants {
         &self,
         request: Request<v1::FetchBlobRequest>,
     ) -> Result<Response<FetchStream>, Status> {
+        let who = Caller::of(&request);
         let request = request.into_inner();
-        caller_from_wire(request.caller)?;
+        let caller = self.gate.client(&who, request.caller).await?;
         let digest = digest_from_wire("digest", &request.digest)?;
-        let row = self.hub.store.checkpoint_by_digest(&digest).await;
-        let Some(row) = row.map_err(|error| of_store(&error))? else {
-            return Err(status(Code::NotFound, "blob_not_found", format!("no blob {digest}")));
-        };
+        // A blob of other jobs is not told from one that is not there.
+        let none = || status(Code::NotFound, "blob_not_found", format!("no blob {digest}"));
+        let store = &self.hub.store;
+        let allowed = store.may_fetch(&caller.client, &digest).await;
+        if !allowed.map_err(|error| of_store(&error))? {
+            return Err(none());
+        }
+        let row = store.checkpoint_by_digest(&digest).await;
+        let row = row.map_err(|error| of_store(&error))?.ok_or_else(none)?;
         check_offset(request.offset, row.bytes)?;
         let total_bytes = row.bytes;
         let mut offset = request.offset;
@@ -107,8 +126,9 @@ impl ParticipantService for Participants {
         &self,
         request: Request<v1::GetUploadRequest>,
     ) -> Result<Response<v1::GetUploadResponse>, Status> {
+        let who = Caller::of(&request);
         let request = request.into_inner();
-        let caller = caller_from_wire(request.caller)?;
+        let caller = self.gate.client(&who, request.caller).await?;
         let task = task_id_from_wire(&request.task_id)?;
         let digest = digest_from_wire("update_digest", &request.update_digest)?;
         let held = ingest::held(&self.hub, &caller, &task, digest, request.bytes).await;
@@ -122,11 +142,14 @@ impl ParticipantService for Participants {
         request: Request<Streaming<v1::UploadUpdateRequest>>,
     ) -> Result<Response<v1::UploadUpdateResponse>, Status> {
         use v1::upload_update_request::Message;
+        let who = Caller::of(&request);
         let mut messages = request.into_inner();
-        let first = messages.message().await?.and_then(|request| request.message);
+        let first = tokio::time::timeout(HEADER, messages.message()).await;
+        let first = first.map_err(|_| no_header())??.and_then(|request| request.message);
         let Some(Message::Header(header)) = first else {
             return Err(WireFault::new("message", "a header first", "something else").into());
         };
+        self.gate.client(&who, header.caller.clone()).await?;
         let upload = upload_from_wire(header)?;
         let chunks = messages
             .map_err(|status| IngestError::Damaged(status.message().to_owned()))
@@ -149,8 +172,9 @@ impl ParticipantService for Participants {
         &self,
         request: Request<v1::SubmitEvaluationRequest>,
     ) -> Result<Response<v1::SubmitEvaluationResponse>, Status> {
+        let who = Caller::of(&request);
         let request = request.into_inner();
-        let caller = caller_from_wire(request.caller)?;
+        let caller = self.gate.client(&who, request.caller).await?;
         let task = task_id_from_wire(&request.task_id)?;
         let receipt = self.evaluation(&caller, &task, request.statistics).await;
         let receipt = Some(receipt_to_wire(&receipt.map_err(|error| of_ingest(&error))?));
@@ -161,10 +185,12 @@ impl ParticipantService for Participants {
         &self,
         request: Request<v1::ReportFailureRequest>,
     ) -> Result<Response<v1::ReportFailureResponse>, Status> {
+        let who = Caller::of(&request);
         let request = request.into_inner();
-        let caller = caller_from_wire(request.caller)?;
+        let caller = self.gate.client(&who, request.caller).await?;
         let task = task_id_from_wire(&request.task_id)?;
-        let result = ingest::failure(&self.hub, &caller, &task, request.reason).await;
+        let by_site = request.refused_by_site;
+        let result = ingest::failure(&self.hub, &caller, &task, request.reason, by_site).await;
         result.map_err(|error| of_ingest(&error))?;
         Ok(Response::new(v1::ReportFailureResponse {}))
     }
@@ -201,8 +227,7 @@ pub(super) fn check_offset(offset: u64, bytes: u64) -> Result<(), WireFault> {
     Ok(())
 }
 
-fn hello_from_wire(request: v1::PollRequest) -> Result<ClientHello, WireFault> {
-    let caller = caller_from_wire(request.caller)?;
+fn hello_from_wire(caller: CallerId, request: v1::PollRequest) -> Result<ClientHello, WireFault> {
     if request.bindings.len() > BINDINGS_MAX {
         let found = request.bindings.len().to_string();
         return Err(WireFault::new("bindings", format!("at most {BINDINGS_MAX}"), found));
@@ -242,6 +267,7 @@ async fn task_to_wire(hub: &Hub, known: &Known) -> Result<v1::Task, Status> {
         checkpoint_bytes: checkpoint.bytes,
         heartbeat_ms: u32::try_from(heartbeat_ms).unwrap_or(u32::MAX),
         examples_max: cap.min(known.spec.policy.cohort.max_examples),
+        submitted_by: known.view.submitted_by.clone(),
     })
 }
 

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tributary_core::round::Rejection;
 use tributary_proto::fault::{retry_status, status};
 
+use crate::authority::AuthorityError;
 use crate::blobs::BlobError;
 use crate::ingest::IngestError;
 use crate::specs::SpecError;
@@ -13,6 +14,20 @@ use crate::store::StoreError;
 
 /// When to try again after a failure of ours.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// When to try again after the disk was full: somebody has to make room.
+const ROOM_AFTER: Duration = Duration::from_secs(10);
+
+pub(super) fn of_authority(error: &AuthorityError) -> Status {
+    match error {
+        AuthorityError::Request(_) => {
+            status(Code::InvalidArgument, "request_refused", error.to_string())
+        }
+        _ => {
+            tracing::error!(%error, "the authority failed");
+            status(Code::Internal, "authority_failed", "the authority failed: see the log")
+        }
+    }
+}
 
 pub(super) fn of_rejection(rejection: &Rejection) -> Status {
     let code = match rejection {
@@ -41,6 +56,9 @@ pub(super) fn of_store(error: &StoreError) -> Status {
 pub(super) fn of_blob(error: &BlobError) -> Status {
     tracing::error!(%error, "the blob store failed");
     match error {
+        BlobError::Full { .. } => {
+            retry_status(Code::ResourceExhausted, "disk_full", error.to_string(), ROOM_AFTER)
+        }
         BlobError::NotFound { .. } => status(Code::NotFound, "blob_not_found", error.to_string()),
         _ => retry_status(Code::Unavailable, "blobs_unavailable", error.to_string(), RETRY_AFTER),
     }
@@ -62,6 +80,12 @@ pub(super) fn of_ingest(error: &IngestError) -> Status {
         }
         IngestError::Malformed(fault) => fault.clone().into(),
         IngestError::NoTask => status(Code::NotFound, "unknown_task", error.to_string()),
+        IngestError::TooMany => retry_status(
+            Code::ResourceExhausted,
+            "too_many_uploads",
+            error.to_string(),
+            RETRY_AFTER,
+        ),
         IngestError::Damaged(text) => {
             retry_status(Code::Aborted, "damaged_in_transfer", text.clone(), RETRY_AFTER)
         }

@@ -5,7 +5,7 @@ use tributary_proto::convert::metrics_to_wire;
 use tributary_proto::v1;
 
 use crate::specs::Spec;
-use crate::store::{EventRow, JobRow, RejectionRow, RoundRow};
+use crate::store::{EventRow, JobRow, RefusalRow, RejectionRow, RoundRow};
 
 pub(super) fn job_to_wire(row: &JobRow, spec: &Spec) -> v1::Job {
     let (number, attempt, phase) = row.current.unwrap_or((0, 0, Phase::Selecting));
@@ -32,6 +32,8 @@ pub(super) fn job_to_wire(row: &JobRow, spec: &Spec) -> v1::Job {
         created_at_us: row.created_at_us,
         updated_at_us: row.updated_at_us,
         spec: spec.text.clone(),
+        submitted_by: row.submitted_by.clone(),
+        refusals: Vec::new(),
     }
 }
 
@@ -134,4 +136,8 @@ pub(super) fn rejection_to_wire(row: RejectionRow) -> v1::RejectedInput {
         detail: row.detail,
         at_us: row.at_us,
     }
+}
+
+pub(super) fn refusal_to_wire(row: RefusalRow) -> v1::SiteRefusal {
+    v1::SiteRefusal { client: row.client.to_string(), reason: row.reason, at_us: row.at_us }
 }

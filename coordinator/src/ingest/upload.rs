@@ -5,7 +5,9 @@
 //! the number of uploads that receive at once by [`UPLOADS_MAX`]. The others wait: HTTP/2 flow
 //! control holds their bytes at the client.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -14,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tributary_core::codec::{self, Expectation, UpdateFault};
 use tributary_core::digest::Digest;
-use tributary_core::name::TaskId;
+use tributary_core::name::{ClientName, TaskId};
 use tributary_core::round::task::TaskEvent;
 use tributary_core::round::{Rejection, TaskKind};
 use tributary_proto::convert::{CallerId, Upload, WireFault, statistics_from_wire};
@@ -30,6 +32,47 @@ const PARTS_IN_FLIGHT: usize = 2;
 /// Uploads that receive at once: with 8 MiB parts, 3 each, at most 192 MiB of buffers.
 const UPLOADS_MAX: usize = 8;
 static UPLOADS: Semaphore = Semaphore::const_new(UPLOADS_MAX);
+/// Uploads of one client that are open at once: an agent sends one, and may take up another that
+/// broke off before the break was noticed here.
+const UPLOADS_PER_CLIENT_MAX: u32 = 2;
+/// How long one part may take: 28 kB/s is the slowest line that is waited for. A peer that sends a
+/// byte now and then holds its place no longer; the parts that came whole are kept.
+const PART: Duration = Duration::from_secs(300);
+
+/// Uploads that are open, by client.
+#[derive(Default)]
+pub(crate) struct Uploads(Mutex<BTreeMap<ClientName, u32>>);
+
+/// An open upload's place, given back when dropped.
+struct Place<'a>(&'a Uploads, ClientName);
+
+impl Uploads {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientName, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, client: &ClientName) -> Result<Place<'_>, IngestError> {
+        let mut open = self.lock();
+        let count = open.entry(client.clone()).or_default();
+        if *count >= UPLOADS_PER_CLIENT_MAX {
+            return Err(IngestError::TooMany);
+        }
+        *count += 1;
+        Ok(Place(self, client.clone()))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut open = self.0.lock();
+        match open.get_mut(&self.1) {
+            Some(count @ 2..) => *count -= 1,
+            _ => {
+                open.remove(&self.1);
+            }
+        }
+    }
+}
 
 /// The chunks behind an upload's header; an error ends the upload and can be tried again.
 pub(crate) type UploadStream =
@@ -112,6 +155,8 @@ async fn receive(
         &upload.caller.instance,
         TaskEvent::Accept(accepted),
     )?;
+    hub.blobs.check_room()?;
+    let _of_client = hub.uploads.take(&upload.caller.client)?;
     let _place = UPLOADS.acquire().await.map_err(|e| IngestError::Damaged(e.to_string()))?;
     let key = key_of(known, upload.digest);
     let held = hub.blobs.held_parts(&key, upload.bytes).await?;
@@ -203,7 +248,10 @@ impl<'a> Parts<'a> {
 
     async fn receive_missing(&mut self, chunks: &mut UploadStream) -> Result<(), IngestError> {
         for part in std::mem::take(&mut self.missing) {
-            let bytes = self.part(part, chunks).await?;
+            let received = tokio::time::timeout(PART, self.part(part, chunks)).await;
+            let slow =
+                |_| IngestError::Damaged(format!("part {part} took too long: send it again"));
+            let bytes = received.map_err(slow)??;
             while self.writing.len() >= PARTS_IN_FLIGHT {
                 self.finish_one().await?;
             }

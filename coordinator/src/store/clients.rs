@@ -1,7 +1,7 @@
 //! Clients: what they said of themselves, when they were seen, and the roster of a job.
 
 use tributary_core::binding::{Binding, DataNeed};
-use tributary_core::name::ClientName;
+use tributary_core::name::{ClientName, JobId};
 use tributary_core::round::cohort::{Member, Roster};
 
 use super::Store;
@@ -99,10 +99,21 @@ fn client(row: &Row) -> Result<ClientRow, StoreError> {
     })
 }
 
-/// Who could take part in a job: the clients with a data set that it can use.
-pub(super) async fn roster(tx: &mut Tx, need: &DataNeed) -> Result<Roster, StoreError> {
+/// The clients that are neither revoked nor refused the job.
+const ADMITTED: &str = "-- store.clients.admitted\n\
+    SELECT c.*, {now} AS now_us FROM clients c \
+    WHERE NOT EXISTS (SELECT 1 FROM identities i WHERE i.role = 'client' AND i.name = c.name \
+    AND i.revoked_at_us IS NOT NULL) \
+    AND NOT EXISTS (SELECT 1 FROM refusals r WHERE r.job = $1 AND r.client = c.name) ORDER BY name";
+
+/// Who could take part in a job: the admitted clients with a data set that it can use.
+pub(super) async fn roster(
+    tx: &mut Tx,
+    job: &JobId,
+    need: &DataNeed,
+) -> Result<Roster, StoreError> {
     let mut members = Vec::new();
-    for row in tx.fetch(ALL, &[]).await? {
+    for row in tx.fetch(ADMITTED, &[job.as_str().into()]).await? {
         let client = client(&row)?;
         let fits = |binding: &&Binding| need.met_by(binding);
         // The first data set that fits is the one that the client's trainer takes.

@@ -22,7 +22,7 @@ macro_rules! select_jobs {
         concat!(
             "-- ",
             $comment,
-            "\nSELECT j.id, j.name, j.status, j.reason, j.spec_digest, j.checkpoint, j.result, \
+            "\nSELECT j.id, j.name, j.status, j.reason, j.submitted_by, j.spec_digest, j.checkpoint, j.result, \
              j.clock_ms, j.evaluation_deadline_ms, j.created_at_us, j.updated_at_us, \
              r.number AS number, r.attempt AS attempt, r.phase AS phase \
              FROM jobs j LEFT JOIN rounds r ON r.job = j.id \
@@ -65,7 +65,8 @@ impl Store {
         let sql = "-- store.jobs.create\n\
             INSERT INTO jobs (id, name, request_id, spec, spec_digest, data_need, status, \
             clock_ms, checkpoint, result, event_sequence, event_digest, version, created_at_us, \
-            updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, 0, $10, 1, {now}, {now}) \
+            updated_at_us, submitted_by) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, 0, $10, 1, {now}, {now}, $11) \
             ON CONFLICT (request_id) DO NOTHING";
         let values = [
             state.id.as_str().into(),
@@ -78,6 +79,7 @@ impl Store {
             state.checkpoint.into(),
             state.result.into(),
             EventChain::genesis(&state.id).into(),
+            new.submitted_by.as_str().into(),
         ];
         if tx.execute(sql, &values).await? == 0 {
             return earlier(&mut tx, &new.request_id, spec_digest).await;
@@ -171,6 +173,7 @@ impl Store {
             name: fields.text("name")?.to_owned(),
             status: fields.status("status")?,
             reason: fields.optional_text("reason")?.map(str::to_owned),
+            submitted_by: fields.text("submitted_by")?.to_owned(),
             spec_digest: fields.parsed("spec_digest")?,
             checkpoint: fields.parsed("checkpoint")?,
             result: fields.parsed("result")?,
@@ -259,7 +262,7 @@ impl Store {
         check_fence(&mut tx, job, fence).await?;
         let mut held = hold(&mut tx, job).await?;
         let roster = match want_roster(&held.state) {
-            true => Some(clients::roster(&mut tx, &held.data_need).await?),
+            true => Some(clients::roster(&mut tx, job, &held.data_need).await?),
             false => None,
         };
         let before = held.state.clone();

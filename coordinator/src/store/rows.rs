@@ -2,6 +2,7 @@
 
 use tributary_core::binding::{Binding, DataNeed};
 use tributary_core::digest::Digest;
+use tributary_core::identity::Role;
 use tributary_core::metrics::Statistics;
 use tributary_core::name::{ClientName, JobId, TaskId};
 use tributary_core::round::{HistoryEvent, JobState, JobStatus, Phase, RoundState, Task};
@@ -21,6 +22,8 @@ pub struct NewJob {
     pub data_need: DataNeed,
     /// The first checkpoint.
     pub checkpoint: CheckpointRow,
+    /// Who submits it, `ROLE/NAME`.
+    pub submitted_by: String,
 }
 
 /// What `create_job` did.
@@ -45,6 +48,8 @@ pub struct JobRow {
     pub status: JobStatus,
     /// Why it failed or was cancelled.
     pub reason: Option<String>,
+    /// Who submitted it, `ROLE/NAME`; empty where nobody was asked.
+    pub submitted_by: String,
     /// The spec's digest.
     pub spec_digest: Digest,
     /// The last good checkpoint.
@@ -115,6 +120,8 @@ pub struct TaskView {
     pub task: Task,
     /// Its job.
     pub job: JobId,
+    /// Who submitted the job.
+    pub submitted_by: String,
     /// The job's status.
     pub status: JobStatus,
     /// Job time as last stored.
@@ -203,4 +210,120 @@ pub struct JobChanges {
     pub history: Vec<HistoryEvent>,
     /// Checkpoints that became durable.
     pub checkpoints: Vec<CheckpointRow>,
+}
+
+/// Who does something, for the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// `ROLE/NAME`, `unknown`, or `local`.
+    pub who: String,
+    /// From where.
+    pub address: String,
+}
+
+/// A line for the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Who.
+    pub by: By,
+    /// A stable word.
+    pub action: &'static str,
+    /// To what.
+    pub target: String,
+    /// Whether it was refused.
+    pub refused: bool,
+    /// The facts.
+    pub detail: String,
+}
+
+/// A one-time token as stored; the default grants nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Role and name that it is for.
+    pub grants: Option<(Role, ClientName)>,
+    /// Its end by wall clock.
+    pub expires_at_us: i64,
+    /// Whether that is ahead, by the database's clock.
+    pub in_time: bool,
+    /// The request that used it.
+    pub request: Option<Digest>,
+    /// The certificate that it gave.
+    pub fingerprint: Option<Digest>,
+}
+
+impl TokenRow {
+    /// Whether a request may (still) use it: the first one, and that one again.
+    #[must_use]
+    pub fn usable_by(&self, request: Digest) -> bool {
+        self.in_time && self.request.is_none_or(|used| used == request)
+    }
+}
+
+/// A certificate that was just signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCertificate {
+    /// SHA-256 of its DER.
+    pub fingerprint: Digest,
+    /// The role in it.
+    pub role: Role,
+    /// The name in it.
+    pub name: ClientName,
+    /// Its DER, in hex.
+    pub der: String,
+    /// Its end, microseconds since 1970.
+    pub not_after_us: i64,
+}
+
+/// A certificate as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateRow {
+    /// The role in it.
+    pub role: Role,
+    /// The name in it.
+    pub name: ClientName,
+    /// Its DER, in hex.
+    pub der: String,
+    /// Whether it, or its identity, was revoked.
+    pub revoked: bool,
+}
+
+/// What became of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redeemed {
+    /// It gave the new certificate.
+    New,
+    /// The same request came before; this is the certificate that it got.
+    Again(String),
+    /// It was used, is past, or never was.
+    Refused,
+}
+
+/// Somebody who was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityRow {
+    /// The role.
+    pub role: Role,
+    /// The name.
+    pub name: ClientName,
+    /// Wall clock of the last enrolment.
+    pub enrolled_at_us: i64,
+    /// The end of the newest good certificate; 0 where none is.
+    pub not_after_us: i64,
+    /// Since when it is revoked.
+    pub revoked_at_us: Option<i64>,
+    /// By whom.
+    pub revoked_by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A site's no to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusalRow {
+    /// The site.
+    pub client: ClientName,
+    /// In its words.
+    pub reason: String,
+    /// Wall clock.
+    pub at_us: i64,
 }

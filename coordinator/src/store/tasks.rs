@@ -17,7 +17,7 @@ use super::sql::Row;
 /// A task with its round's last attempt and its job, by task id.
 const VIEW: &str = "-- store.tasks.view\n\
     SELECT t.*, r.phase AS phase, r.cap_exponent AS cap_exponent, r.checkpoint_in AS checkpoint_in, \
-    j.status AS status, j.clock_ms AS clock_ms, j.checkpoint AS checkpoint, \
+    j.submitted_by AS submitted_by, j.status AS status, j.clock_ms AS clock_ms, j.checkpoint AS checkpoint, \
     j.evaluation_deadline_ms AS evaluation_deadline_ms \
     FROM tasks t JOIN jobs j ON j.id = t.job JOIN rounds r ON r.job = t.job AND r.number = t.round \
     WHERE t.id = $1 ORDER BY r.attempt DESC LIMIT 1";
@@ -118,6 +118,7 @@ fn view(row: &Row) -> Result<TaskView, StoreError> {
     };
     Ok(TaskView {
         job: fields.parsed("job")?,
+        submitted_by: fields.text("submitted_by")?.to_owned(),
         status: fields.status("status")?,
         clock_ms: fields.number("clock_ms")?,
         round: task.round,

@@ -79,6 +79,7 @@ pub(crate) fn new_job(request_id: &str) -> NewJob {
         data_need: DataNeed::of(&spec),
         spec: SPEC.to_owned(),
         checkpoint: CheckpointRow { digest: checkpoint, key: "k".to_owned(), bytes: 9, round: 0 },
+        submitted_by: String::new(),
     }
 }
 

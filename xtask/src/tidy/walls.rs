@@ -30,6 +30,11 @@ const WALLS: &[Wall] = &[
         instead: "add a method to the blobs; the engine stays behind them",
     },
     Wall {
+        name: "rcgen",
+        homes: &["coordinator/src/authority", "client/src/identity"],
+        instead: "keys and certificates are made in authority and identity alone",
+    },
+    Wall {
         name: "candle_",
         homes: &["learning"],
         instead: "ask the learning package; it alone links candle",

@@ -27,6 +27,7 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 pub(super) async fn create(
     hub: &Arc<Hub>,
     request: v1::CreateJobRequest,
+    submitted_by: &str,
 ) -> Result<Option<v1::Job>, Status> {
     let spec = JobSpec::parse(&request.spec).map_err(|faults| {
         status(Code::InvalidArgument, "spec_invalid", format!("the spec has {faults}"))
@@ -35,6 +36,7 @@ pub(super) async fn create(
         return Ok(None);
     }
     let id = job_id(&spec, &request.request_id)?;
+    hub.blobs.check_room().map_err(|error| of_blob(&error))?;
     let first = first_checkpoint(hub, &spec, &id).await.map_err(|error| of_blob(&error))?;
     let new = NewJob {
         state: JobState::submitted(id.clone(), spec.digest, first.digest),
@@ -43,6 +45,7 @@ pub(super) async fn create(
         data_need: DataNeed::of(&spec),
         spec: request.spec,
         checkpoint: first,
+        submitted_by: submitted_by.to_owned(),
     };
     let id = match hub.store.create_job(&new).await.map_err(|error| of_store(&error))? {
         CreatedJob::New => {

@@ -1,0 +1,11 @@
+//! The red team: one test an attack, over real TLS on real sockets. docs/threat-model.md says which
+//! defence each of them tries.
+
+#[path = "redteam/certificates.rs"]
+mod certificates;
+#[path = "redteam/floods.rs"]
+mod floods;
+#[path = "redteam/members.rs"]
+mod members;
+#[path = "redteam/world.rs"]
+mod world;

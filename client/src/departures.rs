@@ -1,0 +1,36 @@
+//! `tributary-client ledger`: what left this machine, read and verified.
+#![allow(clippy::print_stdout)]
+
+use tributary_client::config::ClientConfig;
+use tributary_client::ledger::{Entry, path, read};
+
+pub(crate) fn run(config: &ClientConfig, json: bool) -> anyhow::Result<()> {
+    let file = path(&config.agent.state_dir);
+    let (mut lines, mut bytes) = (0_u64, 0_u64);
+    let mut head = None;
+    if !json {
+        println!("AT (us)           WHAT        JOB  ROUND  BYTES  ROWS  PRIVACY  CONTENT");
+    }
+    read(&file, |entry| {
+        lines += 1;
+        bytes += entry.bytes;
+        show(&entry, json);
+        head = Some(entry.digest);
+    })?;
+    if !json {
+        let head = head.map_or_else(|| "nothing yet".to_owned(), |head| head.to_string());
+        println!("{lines} results of {bytes} bytes left this machine; the chain holds: {head}");
+    }
+    Ok(())
+}
+
+fn show(entry: &Entry, json: bool) {
+    if json {
+        // Our own types always have a JSON form.
+        println!("{}", serde_json::to_string(entry).unwrap_or_default());
+        return;
+    }
+    let Entry { at_us, what, job, round, bytes, examples, privacy, content, .. } = entry;
+    let content: String = content.hex().chars().take(12).collect();
+    println!("{at_us:<16}  {what:<10}  {job}  {round}  {bytes}  {examples}  {privacy}  {content}");
+}

@@ -1,0 +1,51 @@
+//! `tributary-client enroll`: a token becomes this machine's certificate.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use tributary_client::agent::identity_dir;
+use tributary_client::config::ClientConfig;
+use tributary_client::rpc::enroll;
+use tributary_core::identity::{Role, Token};
+
+use crate::EnrollArgs;
+
+pub(crate) async fn run(args: EnrollArgs) -> anyhow::Result<()> {
+    let token = match (args.token, args.token_file) {
+        (Some(token), _) => token,
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path);
+            text.with_context(|| format!("cannot read {}", path.display()))?.parse::<Token>()?
+        }
+        (None, None) => anyhow::bail!("expected --token or --token-file"),
+    };
+    ensure!(
+        token.role == Role::Client,
+        "this token is for the role {}: `tributary enroll` takes it, on the operator's machine",
+        token.role
+    );
+    let state_dir = match (args.config, args.state_dir) {
+        (Some(path), _) => {
+            let config = ClientConfig::load(&path)?;
+            ensure!(
+                config.agent.name == token.name,
+                "the token is {}'s, and {} says name = {:?}",
+                token.name,
+                path.display(),
+                config.agent.name.as_str()
+            );
+            config.agent.state_dir
+        }
+        (None, Some(dir)) => dir,
+        (None, None) => PathBuf::from(format!("tributary-client-{}", token.name)),
+    };
+    let dir = identity_dir(&state_dir);
+    let credential = enroll(&args.coordinator, &token, &dir).await?;
+    tracing::info!(
+        identity = %credential.identity(),
+        stored = %dir.display(),
+        "enrolled; put coordinator = \"{}\" into the client's file and run it",
+        args.coordinator
+    );
+    Ok(())
+}

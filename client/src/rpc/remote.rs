@@ -1,0 +1,214 @@
+//! The way to a coordinator: plain on loopback, TLS 1.3 with this machine's certificate elsewhere.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tower::{Service, ServiceExt};
+use tributary_proto::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+
+use crate::identity::Credential;
+
+/// How long a connection may take, its handshake included.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A dead coordinator is noticed within these two together.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// A coordinator's address that is none.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "coordinator: expected an address such as https://fl.example.org:7443, found {found}: {why}"
+)]
+pub struct AddressError {
+    found: String,
+    why: String,
+}
+
+/// A coordinator, and how to reach it.
+pub struct Remote {
+    endpoint: Endpoint,
+    secure: Option<Secure>,
+}
+
+#[derive(Clone)]
+struct Secure {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    address: String,
+}
+
+/// Whether an address asks for TLS, and so for an identity.
+#[must_use]
+pub fn is_secure(address: &str) -> bool {
+    address.starts_with("https://")
+}
+
+impl Remote {
+    /// A coordinator on this very machine, without certificates.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn plain(address: &str) -> Result<Self, AddressError> {
+        Ok(Self { endpoint: endpoint(address)?, secure: None })
+    }
+
+    /// A coordinator that must prove itself to the credential's authorities, and is shown its
+    /// certificate.
+    ///
+    /// # Errors
+    /// When the address is none, or the credential cannot be used.
+    pub fn secure(address: &str, credential: &Credential) -> Result<Self, AddressError> {
+        let wrong = |error: rustls::Error| fault(address, error.to_string());
+        let mut roots = RootCertStore::empty();
+        for authority in credential.authorities() {
+            roots.add(authority.clone()).map_err(wrong)?;
+        }
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(wrong)?;
+        let chain = vec![credential.certificate().clone()];
+        let config = builder
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, credential.key().map_err(wrong)?)
+            .map_err(wrong)?;
+        Self::with_config(address, config)
+    }
+
+    /// A coordinator that `verifier` judges; no certificate is shown.
+    pub(super) fn judged(
+        address: &str,
+        verifier: Arc<dyn ServerCertVerifier>,
+    ) -> Result<Self, AddressError> {
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| fault(address, error.to_string()))?;
+        let config =
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        Self::with_config(address, config)
+    }
+
+    fn with_config(address: &str, mut config: ClientConfig) -> Result<Self, AddressError> {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // Each handshake verifies against what is trusted now.
+        config.resumption = Resumption::disabled();
+        let uri: http::Uri =
+            address.parse().map_err(|e: http::uri::InvalidUri| fault(address, e.to_string()))?;
+        let host = uri.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(bare).map_err(|e| fault(address, e.to_string()))?;
+        let Some(port) = uri.port_u16() else {
+            return Err(fault(address, "the port is missing (7443?)".to_owned()));
+        };
+        // tonic refuses https without a TLS of its own; the handshake is ours, the scheme is told.
+        let plain = format!("http://{host}:{port}");
+        let endpoint = endpoint(&plain)?.origin(uri.clone());
+        let secure = Secure { config: Arc::new(config), name, address: format!("{host}:{port}") };
+        Ok(Self { endpoint, secure: Some(secure) })
+    }
+
+    /// Connects when first needed, and again whenever the connection breaks.
+    #[must_use]
+    pub fn connect_lazy(&self) -> Channel {
+        match self.secure.clone() {
+            None => self.endpoint.connect_lazy(),
+            Some(secure) => {
+                self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
+                    shake(secure.clone())
+                }))
+            }
+        }
+    }
+
+    /// Connects now.
+    ///
+    /// # Errors
+    /// When nobody answers, or one side does not accept the other's certificate.
+    pub async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
+        match self.secure.clone() {
+            None => self.endpoint.connect().await,
+            Some(secure) => {
+                let connector = tower::service_fn(move |_: http::Uri| shake(secure.clone()));
+                self.endpoint.connect_with_connector(connector).await
+            }
+        }
+    }
+}
+
+async fn shake(secure: Secure) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
+    let socket = TcpStream::connect(&secure.address).await?;
+    socket.set_nodelay(true)?;
+    let stream = TlsConnector::from(secure.config).connect(secure.name, socket).await?;
+    Ok(TokioIo::new(stream))
+}
+
+pub(super) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn fault(found: &str, why: String) -> AddressError {
+    AddressError { found: found.to_owned(), why }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(|error| fault(address, error.to_string()))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+}
+
+/// A connection that can be exchanged for one with another certificate: new calls take the new one,
+/// calls that are under way end on the old one.
+#[derive(Clone)]
+pub struct Link(Arc<RwLock<Channel>>);
+
+impl Link {
+    /// Begins with this connection.
+    #[must_use]
+    pub fn new(channel: Channel) -> Self {
+        Self(Arc::new(RwLock::new(channel)))
+    }
+
+    /// Goes on with another.
+    pub fn exchange(&self, channel: Channel) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = channel;
+    }
+
+    fn channel(&self) -> Channel {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+type Answer = std::pin::Pin<
+    Box<dyn Future<Output = Result<http::Response<Body>, tonic::transport::Error>> + Send>,
+>;
+
+impl Service<http::Request<Body>> for Link {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // The connection of the moment is asked for when the call is made.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Answer {
+        Box::pin(self.channel().oneshot(request))
+    }
+}

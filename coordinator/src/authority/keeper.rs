@@ -1,0 +1,154 @@
+//! Keeps a running coordinator's certificates fresh: its own is renewed at two thirds of its life,
+//! and a rotation of the authority is seen within a second, both without a restart.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use tributary_core::digest::Digest;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::{Authority, AuthorityError};
+
+/// The files that say what is trusted and who signs.
+const FILES: [&str; 6] =
+    ["federation", "current.pem", "current.key", "next.pem", "previous.pem", "external.pem"];
+/// What connections speak: gRPC is HTTP/2.
+const PROTOCOL: &[u8] = b"h2";
+
+/// The authority and the port's own certificate, as they are now.
+pub struct Keeper {
+    dir: PathBuf,
+    names: Vec<String>,
+    ttl: Duration,
+    held: RwLock<Arc<Held>>,
+}
+
+/// One reading of the folder.
+pub struct Held {
+    /// The authority.
+    pub authority: Authority,
+    /// What a handshake goes by.
+    pub(crate) server: Arc<ServerConfig>,
+    files: Digest,
+    renew_at: SystemTime,
+}
+
+impl Keeper {
+    /// Reads the folder; `None` where no authority was made. The port answers to `names`, and every
+    /// certificate that is given is good for `ttl`.
+    ///
+    /// # Errors
+    /// When a file is not what it must be.
+    pub fn open(
+        dir: &Path,
+        names: Vec<String>,
+        ttl: Duration,
+    ) -> Result<Option<Self>, AuthorityError> {
+        let Some(held) = read(dir, &names, ttl)? else { return Ok(None) };
+        Ok(Some(Self { dir: dir.to_owned(), names, ttl, held: RwLock::new(Arc::new(held)) }))
+    }
+
+    /// What is so now.
+    #[must_use]
+    pub fn held(&self) -> Arc<Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long a certificate that is given now is good.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Reads the folder again where it changed or the port's certificate is due; what changed in the
+    /// trust, for the audit. On an error everything stays as it was.
+    ///
+    /// # Errors
+    /// When a file is not what it must be.
+    pub fn refresh(&self) -> Result<Option<String>, AuthorityError> {
+        let before = self.held();
+        let changed = digest(&self.dir) != before.files;
+        if !changed && SystemTime::now() < before.renew_at {
+            return Ok(None);
+        }
+        let missing = || AuthorityError::Missing(self.dir.display().to_string());
+        let after = read(&self.dir, &self.names, self.ttl)?.ok_or_else(missing)?;
+        let what = changed.then(|| after.summary());
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        Ok(what)
+    }
+}
+
+impl Held {
+    /// Who signs and who is trusted, for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let names: Vec<String> = self
+            .authority
+            .trusted()
+            .iter()
+            .map(|ca| Digest::of(ca).hex()[..16].to_owned())
+            .collect();
+        let external = self.authority.external().len();
+        format!("signing {}, trusted {}, external {external}", names[0], names.join(" "))
+    }
+
+    /// Whether a verified certificate was given by an authority of somebody else.
+    #[must_use]
+    pub fn is_external(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok((_, leaf)) = X509Certificate::from_der(certificate) else { return false };
+        let named = |ca: &CertificateDer<'_>| {
+            X509Certificate::from_der(ca)
+                .is_ok_and(|(_, ca)| ca.subject().as_raw() == leaf.issuer().as_raw())
+        };
+        self.authority.external().iter().any(named) && !self.authority.trusted().iter().any(named)
+    }
+}
+
+fn read(dir: &Path, names: &[String], ttl: Duration) -> Result<Option<Held>, AuthorityError> {
+    let files = digest(dir);
+    let Some(authority) = Authority::load(dir)? else { return Ok(None) };
+    let server = Arc::new(server_config(&authority, names, ttl).map_err(|error| {
+        AuthorityError::File { path: dir.display().to_string(), what: error.to_string() }
+    })?);
+    let renew_at = SystemTime::now() + ttl * 2 / 3;
+    Ok(Some(Held { authority, server, files, renew_at }))
+}
+
+fn digest(dir: &Path) -> Digest {
+    let contents: Vec<Vec<u8>> =
+        FILES.iter().map(|name| std::fs::read(dir.join(name)).unwrap_or_default()).collect();
+    Digest::of_fields("tributary/ca/v1", contents.iter().map(Vec::as_slice))
+}
+
+/// TLS 1.3 alone. A certificate is optional at the handshake, because who enrolls has none; what may
+/// be done without one is for the table of roles to say. Sessions are not resumed: each handshake
+/// verifies against what is trusted now.
+fn server_config(
+    authority: &Authority,
+    names: &[String],
+    ttl: Duration,
+) -> anyhow::Result<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for ca in authority.trusted().iter().chain(authority.external()) {
+        roots.add(ca.clone())?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let (chain, key) = authority.serve_as(names, ttl)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}

@@ -1,0 +1,198 @@
+//! The port itself: connections are counted, shaken hands with beside each other, and cut when their
+//! certificate is revoked. A peer that is slow, silent or one of thousands takes nothing from others.
+
+mod connection;
+mod counts;
+
+pub(super) use connection::{Peer, Who};
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::Gate;
+use crate::authority::{Held, member_of};
+use crate::config::Limits;
+use crate::store::By;
+use connection::Connection;
+use counts::Counts;
+
+/// Connections that have shaken hands and wait for the server to take them: it takes them at once.
+const READY: usize = 64;
+/// How long a connection without a certificate may stay: an enrolment takes a second.
+const UNKNOWN_LIFE: Duration = Duration::from_secs(60);
+/// How often revocations and changes of the authority are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long to wait when the system gives no more sockets.
+const NO_SOCKET: Duration = Duration::from_millis(100);
+
+/// What accepts.
+pub(super) struct Door {
+    gate: Arc<Gate>,
+    limits: Limits,
+    counts: Arc<Counts>,
+    stop: CancellationToken,
+}
+
+impl Door {
+    pub(super) fn new(gate: Arc<Gate>, limits: Limits, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { gate, limits, counts: Arc::default(), stop })
+    }
+
+    /// Accepts until stopped; what comes out has shaken hands.
+    pub(super) fn open(
+        self: Arc<Self>,
+        listener: TcpListener,
+    ) -> mpsc::Receiver<std::io::Result<Connection>> {
+        let (sender, receiver) = mpsc::channel(READY);
+        tokio::spawn(self.clone().watch());
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = self.stop.cancelled() => return,
+                };
+                match accepted {
+                    Ok((socket, address)) => self.clone().take(socket, address, sender.clone()),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(NO_SOCKET).await;
+                    }
+                }
+            }
+        });
+        receiver
+    }
+
+    /// Takes one connection, or drops it where there are too many.
+    fn take(
+        self: Arc<Self>,
+        socket: TcpStream,
+        address: SocketAddr,
+        ready: mpsc::Sender<std::io::Result<Connection>>,
+    ) {
+        // Small answers must not wait for an acknowledgement of the ones before.
+        let _ = socket.set_nodelay(true);
+        let Some(counted) = Counts::connection(&self.counts, self.limits.connections_max) else {
+            tracing::debug!(%address, "too many connections");
+            return;
+        };
+        if self.gate.keeper.is_none() {
+            tokio::spawn(async move {
+                let connection = Connection::plain(socket, address, counted);
+                let _ = ready.send(Ok(connection)).await;
+            });
+            return;
+        }
+        let from = address.ip();
+        let of_one = self.limits.handshakes_per_address_max;
+        let Some(shaking) =
+            Counts::handshake(&self.counts, from, self.limits.handshakes_max, of_one)
+        else {
+            tracing::debug!(%address, "too many handshakes");
+            return;
+        };
+        tokio::spawn(async move {
+            let connection = self.shake(socket, address, counted).await;
+            drop(shaking);
+            if let Some(connection) = connection {
+                let _ = ready.send(Ok(connection)).await;
+            }
+        });
+    }
+
+    async fn shake(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        counted: counts::Counted,
+    ) -> Option<Connection> {
+        let held = self.gate.keeper.as_ref()?.held();
+        let acceptor = TlsAcceptor::from(held.server.clone());
+        let limit = Duration::from_secs(self.limits.handshake_timeout_s.into());
+        let stream = match tokio::time::timeout(limit, acceptor.accept(socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.note(address.ip(), "handshake_refused", error.to_string()).await;
+                return None;
+            }
+            Err(_) => {
+                let detail = format!("no handshake within {} s", limit.as_secs());
+                self.note(address.ip(), "handshake_refused", detail).await;
+                return None;
+            }
+        };
+        let who = match whose(&stream, &held) {
+            Ok(who) => who,
+            Err(error) => {
+                self.note(address.ip(), "foreign_certificate", error.to_string()).await;
+                return None;
+            }
+        };
+        let cut = CancellationToken::new();
+        let most = match &who {
+            Who::Unknown => self.limits.unknown_connections_max,
+            _ => self.limits.connections_per_identity_max,
+        };
+        let Some(place) = Counts::peer(&self.counts, &who, most, cut.clone()) else {
+            self.note(address.ip(), "too_many_connections", who.to_string()).await;
+            return None;
+        };
+        if matches!(who, Who::Unknown) {
+            let cut = cut.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(UNKNOWN_LIFE).await;
+                cut.cancel();
+            });
+        }
+        Some(Connection::tls(stream, Peer::new(who, address), cut, (counted, place)))
+    }
+
+    async fn note(&self, from: IpAddr, action: &'static str, detail: String) {
+        let by = By { who: "unknown".to_owned(), address: from.to_string() };
+        self.gate.note(by.refused(action, "the port".to_owned(), detail)).await;
+    }
+
+    /// Cuts the connections of revoked certificates, and sees a rotation of the authority.
+    async fn watch(self: Arc<Self>) {
+        let Some(keeper) = self.gate.keeper.clone() else { return };
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.stop.cancelled() => return,
+            }
+            match keeper.refresh() {
+                Ok(Some(detail)) => {
+                    let by = By { who: "local".to_owned(), address: "local".to_owned() };
+                    self.gate.note(by.did("authority_changed", "ca".to_owned(), detail)).await;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "the authority cannot be read again"),
+            }
+            match self.gate.store.revoked_certificates().await {
+                Ok(revoked) => {
+                    let cut = self.counts.cut(&revoked);
+                    if cut > 0 {
+                        tracing::info!(connections = cut, "cut: their certificates were revoked");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot look for revocations"),
+            }
+        }
+    }
+}
+
+fn whose(stream: &TlsStream<TcpStream>, held: &Held) -> Result<Who, crate::authority::MemberError> {
+    let presented: Option<&CertificateDer<'static>> =
+        stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let Some(certificate) = presented else { return Ok(Who::Unknown) };
+    let member = member_of(certificate, held.authority.federation())?;
+    Ok(Who::Member { member, external: held.is_external(certificate) })
+}

@@ -1,0 +1,172 @@
+//! How many: connections in all, handshakes in all and of one address, connections of one identity.
+//! A place is given back when whoever holds it is dropped.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use tributary_core::digest::Digest;
+
+use super::connection::Who;
+
+#[derive(Default)]
+struct State {
+    connections: u32,
+    handshakes: u32,
+    handshakes_of: HashMap<IpAddr, u32>,
+    peers: HashMap<String, u32>,
+    /// What cuts a connection, by the number of its place.
+    members: HashMap<u64, (Digest, CancellationToken)>,
+    next: u64,
+}
+
+/// The counts of one port.
+#[derive(Default)]
+pub(super) struct Counts(Mutex<State>);
+
+/// A place that is given back when dropped.
+pub(super) struct Counted {
+    counts: Arc<Counts>,
+    place: Place,
+}
+
+enum Place {
+    Connection,
+    Handshake(IpAddr),
+    Peer { who: String, member: Option<u64> },
+}
+
+impl Counts {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(counts: &Arc<Self>, place: Place) -> Counted {
+        Counted { counts: counts.clone(), place }
+    }
+
+    /// A connection, where fewer than `most` are open.
+    pub(super) fn connection(counts: &Arc<Self>, most: u32) -> Option<Counted> {
+        let mut state = counts.lock();
+        if state.connections >= most {
+            return None;
+        }
+        state.connections += 1;
+        Some(Self::counted(counts, Place::Connection))
+    }
+
+    /// A handshake, where fewer than `most` go on in all, and `of_one` of this address.
+    pub(super) fn handshake(
+        counts: &Arc<Self>,
+        from: IpAddr,
+        most: u32,
+        of_one: u32,
+    ) -> Option<Counted> {
+        let mut state = counts.lock();
+        if state.handshakes >= most || !add(&mut state.handshakes_of, &from, of_one) {
+            return None;
+        }
+        state.handshakes += 1;
+        Some(Self::counted(counts, Place::Handshake(from)))
+    }
+
+    /// A connection of somebody, where they have fewer than `most`; `cut` ends it.
+    pub(super) fn peer(
+        counts: &Arc<Self>,
+        who: &Who,
+        most: u32,
+        cut: CancellationToken,
+    ) -> Option<Counted> {
+        let mut state = counts.lock();
+        let name = who.to_string();
+        if !add(&mut state.peers, &name, most) {
+            return None;
+        }
+        let member = match who {
+            Who::Member { member, .. } => {
+                let number = state.next;
+                state.next += 1;
+                state.members.insert(number, (member.fingerprint, cut));
+                Some(number)
+            }
+            _ => None,
+        };
+        Some(Self::counted(counts, Place::Peer { who: name, member }))
+    }
+
+    /// Cuts the connections of these certificates; how many there were.
+    pub(super) fn cut(&self, revoked: &[Digest]) -> usize {
+        let state = self.lock();
+        let live = state.members.values().filter(|(_, cut)| !cut.is_cancelled());
+        let of_revoked = live.filter(|(certificate, _)| revoked.contains(certificate));
+        of_revoked.map(|(_, cut)| cut.cancel()).count()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut state = self.counts.lock();
+        match &self.place {
+            Place::Connection => state.connections = state.connections.saturating_sub(1),
+            Place::Handshake(from) => {
+                state.handshakes = state.handshakes.saturating_sub(1);
+                take(&mut state.handshakes_of, from);
+            }
+            Place::Peer { who, member } => {
+                take(&mut state.peers, who);
+                if let Some(number) = member {
+                    state.members.remove(number);
+                }
+            }
+        }
+    }
+}
+
+fn add<K: Eq + Hash + Clone>(counts: &mut HashMap<K, u32>, key: &K, most: u32) -> bool {
+    let count = counts.get(key).copied().unwrap_or(0);
+    if count >= most {
+        return false;
+    }
+    counts.insert(key.clone(), count + 1);
+    true
+}
+
+fn take<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: &K) {
+    match counts.get_mut(key) {
+        Some(count @ 2..) => *count -= 1,
+        _ => {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::Counts;
+    use crate::grpc::door::Who;
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let counts = Arc::new(Counts::default());
+        let one = Counts::connection(&counts, 2).expect("a place");
+        let _two = Counts::connection(&counts, 2).expect("a place");
+        assert!(Counts::connection(&counts, 2).is_none());
+        drop(one);
+        assert!(Counts::connection(&counts, 2).is_some());
+        let (a, b) = ("10.0.0.1".parse().expect("a"), "10.0.0.2".parse().expect("b"));
+        let _first = Counts::handshake(&counts, a, 9, 1).expect("a's");
+        assert!(Counts::handshake(&counts, a, 9, 1).is_none(), "a has its one");
+        assert!(Counts::handshake(&counts, b, 9, 1).is_some(), "b is another");
+        let cut = CancellationToken::new();
+        let unknown = Counts::peer(&counts, &Who::Unknown, 1, cut.clone()).expect("a place");
+        assert!(Counts::peer(&counts, &Who::Unknown, 1, cut.clone()).is_none());
+        drop(unknown);
+        assert!(Counts::peer(&counts, &Who::Unknown, 1, cut).is_some());
+    }
+}

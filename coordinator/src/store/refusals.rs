@@ -1,0 +1,69 @@
+//! Which site refused which job by its own policy, and what a client may fetch.
+
+use tributary_core::digest::Digest;
+use tributary_core::name::{ClientName, JobId};
+
+use super::Store;
+use super::decode::Fields;
+use super::error::StoreError;
+use super::rows::RefusalRow;
+use super::sql::Row;
+
+/// Longest reason that is kept.
+const REASON_CHARS_MAX: usize = 300;
+
+impl Store {
+    /// Writes down that a site does not allow a job: it is no longer in the job's roster.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn refuse_job(
+        &self,
+        job: &JobId,
+        client: &ClientName,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let sql = "-- store.refusals.insert\n\
+            INSERT INTO refusals (job, client, reason, at_us) VALUES ($1, $2, $3, {now}) \
+            ON CONFLICT (job, client) DO NOTHING";
+        let reason: String =
+            reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
+        let values = [job.as_str().into(), client.as_str().into(), reason.into()];
+        self.db.execute(sql, &values).await?;
+        Ok(())
+    }
+
+    /// The sites that do not allow a job, by name.
+    ///
+    /// # Errors
+    /// When the database fails or a row is corrupt.
+    pub async fn refusals(&self, job: &JobId) -> Result<Vec<RefusalRow>, StoreError> {
+        let sql = "-- store.refusals.of_job\n\
+            SELECT client, reason, at_us FROM refusals WHERE job = $1 ORDER BY client";
+        let refusal = |row: &Row| {
+            let fields = Fields::of("refusals", row);
+            Ok(RefusalRow {
+                client: fields.parsed("client")?,
+                reason: fields.text("reason")?.to_owned(),
+                at_us: fields.int("at_us")?,
+            })
+        };
+        self.db.fetch(sql, &[job.as_str().into()]).await?.iter().map(refusal).collect()
+    }
+
+    /// Whether a checkpoint is of a job that a client has, or had, a task of.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn may_fetch(
+        &self,
+        client: &ClientName,
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        let sql = "-- store.refusals.may_fetch\n\
+            SELECT t.id FROM checkpoints c JOIN tasks t ON t.job = c.job \
+            WHERE c.digest = $1 AND t.client = $2 LIMIT 1";
+        let rows = self.db.fetch(sql, &[(*digest).into(), client.as_str().into()]).await?;
+        Ok(!rows.is_empty())
+    }
+}

@@ -1,0 +1,73 @@
+-- Who may do what: one-time tokens, identities, certificates, the audit chain, and which site
+-- refused which job. The Postgres file of the same number has the same tables and columns.
+
+CREATE TABLE enrollment_tokens (
+    hash          TEXT PRIMARY KEY,  -- of the secret, which is nowhere
+    role          TEXT NOT NULL CHECK (role IN ('client', 'viewer', 'operator', 'admin')),
+    name          TEXT NOT NULL,
+    created_by    TEXT NOT NULL,
+    created_at_us INTEGER NOT NULL,
+    expires_at_us INTEGER NOT NULL,
+    used_at_us    INTEGER,
+    request       TEXT,              -- digest of the request that used it: the same one is answered again
+    fingerprint   TEXT               -- of the certificate that it gave
+) STRICT;
+CREATE INDEX enrollment_tokens_by_expiry ON enrollment_tokens (expires_at_us);
+
+CREATE TABLE identities (
+    role           TEXT NOT NULL CHECK (role IN ('client', 'viewer', 'operator', 'admin')),
+    name           TEXT NOT NULL,
+    enrolled_at_us INTEGER NOT NULL,
+    revoked_at_us  INTEGER,
+    revoked_by     TEXT,
+    reason         TEXT,
+    PRIMARY KEY (role, name)
+) STRICT;
+
+-- Every certificate that is good: what is not here opens nothing, whoever signed it.
+CREATE TABLE certificates (
+    fingerprint   TEXT PRIMARY KEY,  -- SHA-256 of the DER
+    role          TEXT NOT NULL,
+    name          TEXT NOT NULL,
+    der           TEXT NOT NULL,     -- hex
+    issued_at_us  INTEGER NOT NULL,
+    not_after_us  INTEGER NOT NULL,
+    revoked_at_us INTEGER,
+    FOREIGN KEY (role, name) REFERENCES identities (role, name)
+) STRICT;
+CREATE INDEX certificates_by_identity ON certificates (role, name);
+CREATE INDEX certificates_by_revocation ON certificates (revoked_at_us)
+    WHERE revoked_at_us IS NOT NULL;
+
+CREATE TABLE audit (
+    sequence INTEGER PRIMARY KEY,
+    at_us    INTEGER NOT NULL,
+    actor    TEXT NOT NULL,
+    address  TEXT NOT NULL,
+    action   TEXT NOT NULL,
+    target   TEXT NOT NULL,
+    outcome  TEXT NOT NULL CHECK (outcome IN ('done', 'refused')),
+    detail   TEXT NOT NULL,
+    digest   TEXT NOT NULL  -- of the previous line's digest and this line's fields
+) STRICT;
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+
+-- One row: whoever appends locks it, on whichever replica.
+CREATE TABLE audit_head (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    sequence INTEGER NOT NULL,
+    digest   TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE refusals (
+    job    TEXT NOT NULL REFERENCES jobs (id),
+    client TEXT NOT NULL,
+    reason TEXT NOT NULL,  -- in the site's words
+    at_us  INTEGER NOT NULL,
+    PRIMARY KEY (job, client)
+) STRICT;
+
+ALTER TABLE jobs ADD COLUMN submitted_by TEXT NOT NULL DEFAULT '';
