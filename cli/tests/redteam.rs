@@ -7,5 +7,7 @@ mod certificates;
 mod floods;
 #[path = "redteam/members.rs"]
 mod members;
+#[path = "redteam/wire.rs"]
+mod wire;
 #[path = "redteam/world.rs"]
 mod world;

@@ -130,6 +130,14 @@ impl Credential {
         Ok(Self { key, chain, authorities, identity, not_after, obtained })
     }
 
+    /// The same, trusting other authorities: where the coordinator's is another than the one that
+    /// gave the certificate.
+    #[must_use]
+    pub fn trusting(mut self, authorities: Vec<Vec<u8>>) -> Self {
+        self.authorities = authorities.into_iter().map(CertificateDer::from).collect();
+        self
+    }
+
     /// Reads a folder's identity.
     ///
     /// # Errors

@@ -12,6 +12,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use zeroize::Zeroize;
+
 use crate::digest::Digest;
 use crate::name::{ClientName, FederationName};
 
@@ -175,6 +177,12 @@ impl Token {
     #[must_use]
     pub fn hash(secret: &[u8]) -> Digest {
         Digest::of_fields("tributary/token/v1", [secret])
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.secret.zeroize();
     }
 }
 

@@ -110,23 +110,6 @@ async fn an_impostor_never_sees_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_certificate_only_enrolling_and_health_answer() {
-    let world = World::start(|_| {}).await;
-    let trust = world.config.ca_dir.join("current.pem");
-    let port = world.coordinator.address().port();
-    let mut stream = shake(port, TLS13, None, &trust).await.expect("the handshake is for anybody");
-    assert!(!is_cut(&mut stream).await, "HTTP/2 is spoken");
-    let foreign = tempfile::tempdir().expect("a folder");
-    init(foreign.path(), &"hospitals".parse().expect("a name"), None).expect("made");
-    // A remote that shows nothing cannot be had from the client; its calls are the gate's own test.
-    let certificate = world.forge((Role::Admin, "ghost"), SystemTime::now(), DAY);
-    let channel = world.connect(&certificate).await;
-    let refused = refusal(list_jobs(channel).await);
-    assert_eq!(refused, (Code::Unauthenticated, "certificate_revoked".to_owned()));
-    assert!(world.actions().await.contains(&"revoked_certificate_used".to_owned()));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn self_signed_foreign_and_past_certificates_end_at_the_handshake() {
     let world = World::start(|_| {}).await;
     let (port, trust) =
@@ -214,4 +197,48 @@ async fn a_stolen_authority_s_key_alone_opens_nothing() {
         let refused = refusal(list_jobs(channel).await);
         assert_eq!(refused, (Code::Unauthenticated, "certificate_revoked".to_owned()));
     }
+    assert!(world.actions().await.contains(&"revoked_certificate_used".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_external_authority_s_members_come_in_until_they_are_revoked() {
+    let world = World::start(|_| {}).await;
+    let foreign = |federation: &str| {
+        let dir = tempfile::tempdir().expect("a folder");
+        init(dir.path(), &federation.parse().expect("a name"), None).expect("made");
+        let pem = std::fs::read(dir.path().join("current.pem")).expect("a certificate");
+        (Authority::load(dir.path()).expect("read").expect("there"), pem)
+    };
+    let (external, mut pem) = foreign("hospitals");
+    let (elsewhere, more) = foreign("elsewhere");
+    pem.extend(more);
+    std::fs::write(world.config.ca_dir.join("external.pem"), pem).expect("written");
+    let mut vera = forge_by(&external, (Role::Viewer, "vera"), SystemTime::now(), DAY);
+    let ours = world.authority().trusted().iter().map(|ca| ca.to_vec()).collect();
+    vera = vera.trusting(ours);
+    // The running coordinator sees the file by itself.
+    let mut tries = 0;
+    let channel = loop {
+        let channel = Remote::secure(&world.at(), &vera).expect("a remote").connect_lazy();
+        match list_jobs(channel.clone()).await {
+            Ok(()) => break channel,
+            Err(error) => assert!(tries < 600, "never let in: {error:?}"),
+        }
+        tries += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    // What it is not: of another federation, of a role above its own, renewed here.
+    let stranger = forge_by(&elsewhere, (Role::Admin, "vera"), SystemTime::now(), DAY);
+    let ours = world.authority().trusted().iter().map(|ca| ca.to_vec()).collect();
+    let stranger = Remote::secure(&world.at(), &stranger.trusting(ours)).expect("a remote");
+    list_jobs(stranger.connect_lazy()).await.expect_err("another federation's");
+    let csr = Request::new().expect("a key").csr.into();
+    let mut client = EnrollmentServiceClient::new(channel.clone());
+    let renewed = client.renew(v1::RenewRequest { csr }).await;
+    assert_eq!(refusal(renewed).1, "external_certificate");
+    let job = v1::CreateJobRequest::default();
+    let created = JobServiceClient::new(channel.clone()).create_job(job).await;
+    assert_eq!(refusal(created).1, "role_may_not");
+    world.revoke(Role::Viewer, "vera").await;
+    assert_eq!(refusal(list_jobs(channel).await).1, "certificate_revoked");
 }

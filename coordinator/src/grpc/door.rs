@@ -8,7 +8,7 @@ pub(super) use connection::{Peer, Who};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +30,8 @@ const READY: usize = 64;
 const UNKNOWN_LIFE: Duration = Duration::from_secs(60);
 /// How often revocations and changes of the authority are looked for.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long calls may go on over a connection whose certificate has ended: longer than an upload.
+const PAST_S: i64 = 900;
 /// How long to wait when the system gives no more sockets.
 const NO_SOCKET: Duration = Duration::from_millis(100);
 
@@ -178,15 +180,24 @@ impl Door {
             }
             match self.gate.store.revoked_certificates().await {
                 Ok(revoked) => {
-                    let cut = self.counts.cut(&revoked);
+                    let cut = self.counts.cut(&revoked, now_s() - PAST_S);
                     if cut > 0 {
-                        tracing::info!(connections = cut, "cut: their certificates were revoked");
+                        tracing::info!(
+                            connections = cut,
+                            "cut: their certificates are good no longer"
+                        );
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot look for revocations"),
             }
         }
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn now_s() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn whose(stream: &TlsStream<TcpStream>, held: &Held) -> Result<Who, crate::authority::MemberError> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tonic::body::Body;
@@ -18,7 +18,7 @@ use tributary_proto::fault::{retry_status, status};
 use tributary_proto::v1;
 
 use super::access::{Access, access_of};
-use super::door::{Peer, Who};
+use super::door::{Peer, Who, now_s};
 use super::rates::{Notes, Rates};
 use super::status::of_store;
 use crate::authority::Keeper;
@@ -118,8 +118,7 @@ impl Gate {
         caller: &Caller,
         path: &str,
     ) -> Result<(), Status> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        if member.not_after_s < i64::try_from(now.as_secs()).unwrap_or(i64::MAX) {
+        if member.not_after_s < now_s() {
             let text = "the certificate is past: connect again with the renewed one";
             return Err(retry_status(Code::Unauthenticated, "certificate_past", text, SLOWER));
         }

@@ -17,8 +17,8 @@ struct State {
     handshakes: u32,
     handshakes_of: HashMap<IpAddr, u32>,
     peers: HashMap<String, u32>,
-    /// What cuts a connection, by the number of its place.
-    members: HashMap<u64, (Digest, CancellationToken)>,
+    /// What cuts a connection, by the number of its place; its certificate, and that one's end.
+    members: HashMap<u64, (Digest, i64, CancellationToken)>,
     next: u64,
 }
 
@@ -88,7 +88,7 @@ impl Counts {
             Who::Member { member, .. } => {
                 let number = state.next;
                 state.next += 1;
-                state.members.insert(number, (member.fingerprint, cut));
+                state.members.insert(number, (member.fingerprint, member.not_after_s, cut));
                 Some(number)
             }
             _ => None,
@@ -96,12 +96,14 @@ impl Counts {
         Some(Self::counted(counts, Place::Peer { who: name, member }))
     }
 
-    /// Cuts the connections of these certificates; how many there were.
-    pub(super) fn cut(&self, revoked: &[Digest]) -> usize {
+    /// Cuts the connections of these certificates, and of those that ended before `past_s`; how many
+    /// there were.
+    pub(super) fn cut(&self, revoked: &[Digest], past_s: i64) -> usize {
         let state = self.lock();
-        let live = state.members.values().filter(|(_, cut)| !cut.is_cancelled());
-        let of_revoked = live.filter(|(certificate, _)| revoked.contains(certificate));
-        of_revoked.map(|(_, cut)| cut.cancel()).count()
+        let live = state.members.values().filter(|(_, _, cut)| !cut.is_cancelled());
+        let bad =
+            live.filter(|(certificate, end_s, _)| *end_s < past_s || revoked.contains(certificate));
+        bad.map(|(_, _, cut)| cut.cancel()).count()
     }
 }
 
@@ -147,8 +149,10 @@ mod tests {
     use std::sync::Arc;
 
     use tokio_util::sync::CancellationToken;
+    use tributary_core::digest::Digest;
 
     use super::Counts;
+    use crate::authority::Member;
     use crate::grpc::door::Who;
 
     #[test]
@@ -168,5 +172,22 @@ mod tests {
         assert!(Counts::peer(&counts, &Who::Unknown, 1, cut.clone()).is_none());
         drop(unknown);
         assert!(Counts::peer(&counts, &Who::Unknown, 1, cut).is_some());
+    }
+
+    #[test]
+    fn revoked_and_long_past_certificates_are_cut_and_no_others() {
+        let counts = Arc::new(Counts::default());
+        let join = |name: &str, not_after_s| {
+            let identity = format!("spiffe://f/client/{name}").parse().expect("an identity");
+            let fingerprint = Digest::of(name.as_bytes());
+            let member = Member { identity, fingerprint, not_after_s };
+            let cut = CancellationToken::new();
+            let who = Who::Member { member, external: false };
+            (Counts::peer(&counts, &who, 1, cut.clone()).expect("a place"), cut)
+        };
+        let (good, past, revoked) = (join("good", 100), join("past", 10), join("revoked", 100));
+        assert_eq!(counts.cut(&[Digest::of(b"revoked"), Digest::of(b"gone")], 50), 2);
+        assert!(past.1.is_cancelled() && revoked.1.is_cancelled() && !good.1.is_cancelled());
+        assert_eq!(counts.cut(&[Digest::of(b"revoked")], 50), 0, "each once");
     }
 }
