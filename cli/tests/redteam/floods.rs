@@ -40,6 +40,36 @@ async fn silent_connections_stop_no_round_and_are_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_of_one_address_are_counted() {
+    let few = 4;
+    let world = World::start(|config| {
+        config.limits.handshakes_per_address_max = few;
+        // None of them ends by itself while the test runs.
+        config.limits.handshake_timeout_s = 3600;
+    })
+    .await;
+    let port = world.coordinator.address().port();
+    let mut dropped = tokio::task::JoinSet::new();
+    let total = 20;
+    for _ in 0..total {
+        dropped.spawn(async move {
+            let socket = TcpStream::connect(("127.0.0.1", port)).await;
+            let mut byte = [0];
+            match socket {
+                Ok(mut socket) => matches!(socket.read(&mut byte).await, Ok(0) | Err(_)),
+                Err(_) => true,
+            }
+        });
+    }
+    for _ in few..total {
+        let ended = tokio::time::timeout(PATIENCE, dropped.join_next()).await;
+        assert!(ended.expect("dropped at once").expect("one").expect("it ran"));
+    }
+    world.submit(3, 2).await;
+    assert_eq!(dropped.len(), few as usize, "those that were let in still say nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_identity_s_flood_is_its_own_trouble() {
     let world = World::start(|config| config.limits.requests_per_s = 20).await;
     let (flooder, calm) =

@@ -20,7 +20,6 @@ fn binary(name: &str) -> PathBuf {
 }
 
 pub(crate) struct World {
-    dir: tempfile::TempDir,
     database: Option<String>,
     ttl_s: u32,
     log: &'static str,
@@ -29,6 +28,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Process>,
     /// What was ever secret: tokens.
     pub(crate) secrets: Vec<String>,
+    /// Dropped last: processes that still run would write into it while it is removed.
+    dir: tempfile::TempDir,
 }
 
 fn text(bytes: &[u8]) -> String {
