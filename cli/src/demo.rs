@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_client::agent::{Agent, AgentConfig};
-use tributary_client::trainer::CandleTrainer;
+use tributary_client::trainer::LocalTrainer;
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::Config;
 use tributary_core::spec::JobSpec;
@@ -103,7 +103,7 @@ fn start_agents(
     let held_out = std::iter::once(("held-out".to_owned(), None, Some(shares.held_out)));
     for (name, train, evaluate) in train.chain(held_out) {
         let observer = view.observer(&name);
-        let trainer = CandleTrainer::new("digits".to_owned(), train, evaluate, threads);
+        let trainer = LocalTrainer::new("digits".to_owned(), train, evaluate, threads);
         let config = AgentConfig {
             coordinator: at.to_owned(),
             name: name.parse()?,

@@ -10,6 +10,7 @@ use tributary_client::identity::{Credential, Request};
 use tributary_client::ledger;
 use tributary_coordinator::authority::{Authority, der_of, init, member_of};
 use tributary_core::identity::{Identity, Role, Token};
+use tributary_core::metrics::Measure;
 use tributary_core::name::ClientName;
 use tributary_core::spec::JobSpec;
 use tributary_proto::convert::{
@@ -171,13 +172,22 @@ proptest! {
             shape,
             train_examples: examples,
             evaluate_examples: 0,
+            targets: classes,
+            vocabulary: classes,
         };
         if let Ok(binding) = binding_from_wire(binding) {
             prop_assert!(binding.train_examples <= 1 << 29 && !binding.shape.contains(&0));
         }
         for of in [classes, 2, 4] {
-            let wire = v1::Statistics { examples, loss_sum, classes: of, confusion: counts.clone() };
-            let _ = statistics_from_wire(Some(wire), of);
+            let (confusion, scores) = (counts.clone(), counts.clone());
+            let (correct, top_k, values) = (examples, examples, vec![]);
+            let classes = of;
+            let wire = v1::Statistics {
+                examples, loss_sum, classes, confusion, correct, top_k, scores, values,
+            };
+            for measure in [Measure::Classes(of), Measure::Tokens, Measure::Values(of)] {
+                let _ = statistics_from_wire(Some(wire.clone()), measure);
+            }
         }
     }
 

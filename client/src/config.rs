@@ -1,12 +1,12 @@
 //! A site's own file: which coordinator, under which name, with which data. Paths stay here; the
 //! coordinator hears of names, types and counts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tributary_core::document::{Section, read_document};
 use tributary_core::fault::Faults;
 use tributary_core::name::ClientName;
-use tributary_core::spec::data::CLASSES_MAX;
+use tributary_data::config::SourceConfig;
 
 use crate::agent::AgentConfig;
 use crate::policy::Policy;
@@ -16,26 +16,13 @@ const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// Most threads that training may use.
 const THREADS_MAX: u32 = 1024;
 
-/// Pictures and their labels as IDX files, plain or `.gz`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdxFiles {
-    /// `idx3-ubyte` pixels.
-    pub images: PathBuf,
-    /// `idx1-ubyte` labels.
-    pub labels: PathBuf,
-}
-
 /// One data set of the site.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct DataConfig {
     /// Its name; a job may ask for it.
     pub name: String,
-    /// How many classes its labels have.
-    pub classes: u32,
-    /// Rows to train on.
-    pub train: Option<IdxFiles>,
-    /// Rows that are only ever scored.
-    pub evaluate: Option<IdxFiles>,
+    /// Its files, and how they are read.
+    pub source: SourceConfig,
 }
 
 /// A client's configuration.
@@ -98,7 +85,7 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
     section.finish();
     Some(ClientConfig {
         agent: AgentConfig { coordinator, name: name?, state_dir },
-        data,
+        data: data?,
         policy,
         threads: threads as usize,
     })
@@ -114,34 +101,10 @@ fn is_address(text: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(loopback)
 }
 
-fn read_data(section: &mut Section, base: &Path) -> DataConfig {
+fn read_data(section: &mut Section, base: &Path) -> Option<DataConfig> {
     let name = section.text("name", Some("data"));
-    let _ = section.choice("format", &[("idx", ())], None);
-    let classes = section.count("classes", 2..=CLASSES_MAX, None);
-    let train = read_files(section, "images", "labels", base);
-    let evaluate = read_files(section, "evaluate_images", "evaluate_labels", base);
-    if train.is_none() && evaluate.is_none() {
-        let expected = "a file to train on (or evaluate_images and evaluate_labels alone)";
-        section.fault("images", expected, "nothing");
-    }
-    DataConfig { name, classes, train, evaluate }
-}
-
-fn read_files(section: &mut Section, images: &str, labels: &str, base: &Path) -> Option<IdxFiles> {
-    match (section.optional_text(images), section.optional_text(labels)) {
-        (Some(images), Some(labels)) => {
-            Some(IdxFiles { images: base.join(images), labels: base.join(labels) })
-        }
-        (Some(_), None) => {
-            section.fault(labels, format!("the labels of {images}"), "nothing");
-            None
-        }
-        (None, Some(_)) => {
-            section.fault(images, format!("the images of {labels}"), "nothing");
-            None
-        }
-        (None, None) => None,
-    }
+    let source = SourceConfig::read(section, base)?;
+    Some(DataConfig { name, source })
 }
 
 #[cfg(test)]
@@ -155,7 +118,7 @@ mod tests {
         let text = "coordinator = \"http://127.0.0.1:7443\"\nname = \"site-a\"\n[data]\n\
                     format = \"idx\"\nclasses = 10\nimages = \"i.gz\"\nlabels = \"l.gz\"\n";
         let config = ClientConfig::parse(text, Path::new("/site")).expect("good");
-        assert_eq!(config.data.train.expect("train").images, Path::new("/site/i.gz"));
+        assert_eq!(config.data.name, "data");
         assert_eq!(config.agent.state_dir, Path::new("/site/tributary-client-site-a"));
     }
 
@@ -178,11 +141,9 @@ mod tests {
     #[test]
     fn all_faults_of_a_client_s_file_come_at_once() {
         let text = "coordinator = \"10.0.0.1\"\nname = \"Site A\"\nthread = 2\n[data]\n\
-                    format = \"csv\"\nimages = \"i\"\n";
+                    format = \"idx\"\nimages = \"i\"\n";
         let faults = ClientConfig::parse(text, Path::new("")).expect_err("faulty").to_string();
-        for part in
-            ["coordinator:", "name:", "data.format:", "data.classes:", "data.labels:", "`threads`"]
-        {
+        for part in ["coordinator:", "name:", "data.classes:", "data.labels:", "`threads`"] {
             assert!(faults.contains(part), "{part} is missing in {faults}");
         }
     }

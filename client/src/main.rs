@@ -1,6 +1,6 @@
 //! `tributary-client`: the agent on a data-holding machine.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,8 +11,10 @@ use tracing_subscriber::EnvFilter;
 use tributary_client::agent::Agent;
 use tributary_client::config::ClientConfig;
 use tributary_client::observer::{Log, Observer};
-use tributary_client::trainer::{CandleTrainer, Trainer};
+use tributary_client::trainer::LocalTrainer;
 use tributary_core::identity::Token;
+use tributary_data::open::open;
+use tributary_data::wanted::Wanted;
 
 mod bar;
 mod departures;
@@ -101,24 +103,25 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn check(config: &ClientConfig) -> anyhow::Result<()> {
-    let trainer = CandleTrainer::open(&config.data, config.threads)?;
-    for binding in trainer.bindings() {
-        tracing::info!(
-            name = %config.agent.name,
-            data = %binding.name,
-            kind = %binding.kind,
-            classes = binding.classes,
-            shape = ?binding.shape,
-            train_examples = binding.train_examples,
-            evaluate_examples = binding.evaluate_examples,
-            "the coordinator would hear this, and nothing else of the data"
-        );
-    }
+    let opened = open(&config.data.source, &Wanted::default())?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", opened.summary()?)?;
+    let binding = opened.binding(&config.data.name);
+    tracing::info!(
+        name = %config.agent.name,
+        data = %binding.name,
+        kind = %binding.kind,
+        classes = binding.classes,
+        shape = ?binding.shape,
+        train_examples = binding.train_examples,
+        evaluate_examples = binding.evaluate_examples,
+        "the coordinator would hear this, and nothing else of the data"
+    );
     Ok(())
 }
 
 async fn run(config: &ClientConfig) -> anyhow::Result<()> {
-    let trainer = Arc::new(CandleTrainer::open(&config.data, config.threads)?);
+    let trainer = Arc::new(LocalTrainer::open(&config.data, config.threads)?);
     let observer: Arc<dyn Observer> =
         if std::io::stderr().is_terminal() { Arc::new(bar::Bar::new()) } else { Arc::new(Log) };
     let agent =

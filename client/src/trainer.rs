@@ -1,9 +1,9 @@
-//! The trainer: what turns a checkpoint and private rows into an update. A trait, because candle's is
+//! The trainer: what turns a checkpoint and private rows into an update. A trait, because our own is
 //! not the only one: an external program of the site's own, or none at all in a benchmark.
 
-mod candle;
+mod local;
 
-pub use candle::CandleTrainer;
+pub use local::LocalTrainer;
 
 use tributary_core::binding::Binding;
 use tributary_core::metrics::Statistics;

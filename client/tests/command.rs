@@ -16,10 +16,10 @@ fn error(output: &Output) -> String {
 fn all_faults_of_a_file_are_named_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("client.toml");
-    std::fs::write(&path, "coordinator = \"nowhere\"\nnames = \"a\"\n[data]\nformat = \"xls\"\n")
+    std::fs::write(&path, "coordinator = \"nowhere\"\nnames = \"a\"\n[data]\nformat = \"idx\"\n")
         .expect("written");
     let error = error(&client(&["run", "--config", &path.display().to_string()]));
-    for part in ["client.toml", "coordinator:", "`names`", "data.format", "data.classes"] {
+    for part in ["client.toml", "coordinator:", "`names`", "data.images", "data.classes"] {
         assert!(error.contains(part), "{part} is missing in {error}");
     }
 }

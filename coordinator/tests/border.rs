@@ -87,6 +87,10 @@ impl Update {
                 loss_sum: 0,
                 classes: 2,
                 confusion: vec![5, 0, 0, 0],
+                correct: 5,
+                top_k: 5,
+                scores: [vec![5], vec![0; 1023]].concat(),
+                values: vec![],
             }),
         }
     }
@@ -137,6 +141,8 @@ impl World {
                 shape: vec![features],
                 train_examples: 5,
                 evaluate_examples: 0,
+                targets: 0,
+                vocabulary: 0,
             }],
             wait_ms,
         };

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::spec::JobSpec;
+use crate::spec::data::Target;
 
 /// One data set of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,8 +13,14 @@ pub struct Binding {
     pub name: String,
     /// The kind's word (`image`).
     pub kind: String,
-    /// How many classes its labels have.
+    /// How many classes its labels have; 0 where rows have none.
     pub classes: u32,
+    /// How many numbers its rows have as targets; 0 where they have none.
+    #[serde(default)]
+    pub targets: u32,
+    /// Tokens are below this; 0 where there are none.
+    #[serde(default)]
+    pub vocabulary: u32,
     /// The sizes of one row.
     pub shape: Vec<u32>,
     /// Rows for training.
@@ -31,6 +38,12 @@ pub struct DataNeed {
     pub kind: String,
     /// How many classes.
     pub classes: u32,
+    /// How many numbers to predict.
+    #[serde(default)]
+    pub targets: u32,
+    /// Tokens are below this.
+    #[serde(default)]
+    pub vocabulary: u32,
     /// The sizes of one row: the model's input.
     pub shape: Vec<u32>,
 }
@@ -40,10 +53,17 @@ impl DataNeed {
     #[must_use]
     pub fn of(spec: &JobSpec) -> Self {
         let sizes = spec.model.input().iter();
+        let (classes, targets) = match spec.data.target {
+            Target::Classes(classes) => (classes, 0),
+            Target::Values(values) => (0, values),
+            Target::NextToken => (0, 0),
+        };
         Self {
             name: spec.data.name.clone(),
             kind: spec.data.kind.word().to_owned(),
-            classes: spec.data.classes,
+            classes,
+            targets,
+            vocabulary: spec.data.vocabulary,
             // The grammar bounds sizes far below u32.
             shape: sizes.map(|&size| u32::try_from(size).unwrap_or(u32::MAX)).collect(),
         }
@@ -55,6 +75,8 @@ impl DataNeed {
         self.name.as_ref().is_none_or(|name| *name == binding.name)
             && self.kind == binding.kind
             && self.classes == binding.classes
+            && self.targets == binding.targets
+            && self.vocabulary == binding.vocabulary
             && self.shape == binding.shape
     }
 }

@@ -247,6 +247,17 @@ impl Section {
         Some(self.below(self.path_of(key), table))
     }
 
+    /// A table as a bare value, if the key holds one; any other value stays for another reading.
+    pub fn optional_table(&mut self, key: &str) -> Option<Table> {
+        match self.table.get(key) {
+            Some(Value::Table(_)) => match self.take(key) {
+                Some(Value::Table(table)) => Some(table),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// A list, if it is there: each value with its path.
     pub fn optional_list(&mut self, key: &str) -> Option<Vec<(String, Value)>> {
         let list = self.take_as(key, "a list", |v| v.as_array().cloned())?;

@@ -76,7 +76,7 @@ impl JobSpec {
         let data = DataSpec::read(&mut section);
         section.finish();
         let mut section = root.section("model");
-        let model = ModelSpec::read(&mut section, data.classes);
+        let model = ModelSpec::read(&mut section, &data);
         section.finish();
         let mut section = root.section("train");
         let train = TrainSpec::read(&mut section);

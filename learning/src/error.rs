@@ -1,6 +1,6 @@
 //! Why training or evaluating failed.
 
-use crate::data::DataError;
+use tributary_data::DataError;
 
 /// Everything that can go wrong in training and evaluation.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +21,47 @@ pub enum LearningError {
         /// The data set's examples.
         found: Vec<usize>,
     },
+    /// Targets of another kind or size than the loss's.
+    #[error("expected rows with targets for the loss {loss}, found others: bind other data")]
+    Targets {
+        /// The spec's loss.
+        loss: &'static str,
+    },
     /// Labels of another number of classes than the model's outputs.
-    #[error("expected labels of {expected} classes, found {found}")]
-    Classes {
-        /// The model's outputs.
-        expected: usize,
-        /// The data set's classes.
+    #[error("expected rows with {expected}, found {found}: bind other data")]
+    Need {
+        /// What the model needs.
+        expected: String,
+        /// What the data has.
+        found: String,
+    },
+    /// A label that is no class.
+    #[error("expected labels below {classes}, found {found}")]
+    Label {
+        /// How many classes there are.
+        classes: usize,
+        /// The label.
         found: u32,
     },
+    /// A batch of another size than the model's input and its examples make.
+    #[error("expected a batch of {expected} values, found {found}")]
+    Batch {
+        /// What the model takes.
+        expected: usize,
+        /// What came.
+        found: usize,
+    },
+    /// Parameters of another number than the model's.
+    #[error("expected {expected:?} trained and frozen parameters, found {found:?}")]
+    Parameters {
+        /// The model's.
+        expected: [usize; 2],
+        /// What came.
+        found: [usize; 2],
+    },
+    /// A tensor that the model's schema lacks.
+    #[error("the model has no tensor `{0}`")]
+    NoTensor(String),
     /// A parameter set that is not this model's.
     #[error("expected the parameters of this model (schema {expected}), found schema {found}")]
     Schema {
@@ -51,9 +84,15 @@ pub enum LearningError {
         /// The step, counted from 1.
         step: u64,
     },
-    /// A parameter got no gradient: the model's forward pass does not use it.
-    #[error("parameter `{0}` got no gradient; the model does not train")]
-    NoGradient(String),
+    /// A layer that the portable engine lacks.
+    #[error("the portable engine has no `{0}`: train this model on the CPU")]
+    NotPortable(String),
+    /// A tensor operation of candle failed.
+    #[error("candle: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A model with a frozen body, and no body.
+    #[error("the model has frozen parameters that this site does not have: name its base model")]
+    NoBase,
     /// Somebody asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -68,7 +107,4 @@ pub enum LearningError {
     /// Statistics that do not hold together.
     #[error(transparent)]
     Statistics(#[from] tributary_core::metrics::StatisticsError),
-    /// A tensor operation failed: a fault of this program, as shapes are checked before.
-    #[error("tensor operation failed")]
-    Tensor(#[from] candle_core::Error),
 }

@@ -5,10 +5,10 @@ use tributary_core::model::ModelSpec;
 use tributary_core::params::ParameterSet;
 
 use crate::LearningError;
-use crate::data::Dataset;
-use crate::model::Network;
+use crate::network::{Network, Parameters};
 use crate::threads;
-use crate::train::{Control, batch, check_data, record};
+use crate::train::{Control, check_data, check_schema, frozen_values, statistics};
+use tributary_data::Dataset;
 
 /// Activations of one batch, 4 bytes each: 32 MiB.
 const BATCH_ACTIVATIONS: usize = 1 << 23;
@@ -24,16 +24,20 @@ const BATCH_MAX: usize = 256;
 pub fn evaluate(
     model: &ModelSpec,
     parameters: &ParameterSet,
+    frozen: Option<&ParameterSet>,
     data: &Dataset,
     threads: usize,
     control: &dyn Control,
 ) -> Result<Statistics, LearningError> {
     check_data(model, data)?;
+    check_schema(model.schema(), parameters)?;
+    let frozen = frozen_values(model, frozen)?;
     let batch_size = BATCH_ACTIVATIONS / model.activations_per_example().max(1);
     let batch_size = batch_size.clamp(1, BATCH_MAX);
     threads::within(threads, || {
-        let network = Network::frozen(model, parameters)?;
-        let mut statistics = Statistics::new(data.classes())?;
+        let mut network = Network::new(model)?;
+        let parameters = Parameters { trained: parameters.values(), frozen };
+        let mut statistics = statistics(data)?;
         let indices: Vec<usize> = (0..data.len()).collect();
         let batches = indices.chunks(batch_size);
         let total = batches.len() as u64;
@@ -41,8 +45,7 @@ pub fn evaluate(
             if control.cancelled() {
                 return Err(LearningError::Cancelled);
             }
-            let (input, labels) = batch(data, indices)?;
-            record(&mut statistics, &network.forward(&input)?, &labels)?;
+            network.score(parameters, &data.gather(indices)?, &mut statistics)?;
             control.progress(done as u64 + 1, total);
         }
         Ok(statistics)

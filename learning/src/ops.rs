@@ -1,33 +1,48 @@
-//! The kernels: operations on candle tensors with hand-written backward passes.
+//! The kernels: layers with hand-written backward passes, over slices of f32.
 //!
 //! Rules of the house, for every kernel here:
-//! * f32 in, f32 out, contiguous; a sum that decides something is kept in f64.
+//! * Rows one behind the other; pictures with their channels last. A sum that decides something is
+//!   kept in f64, or in a fixed number of lanes.
 //! * Work is cut in pieces by the sizes alone, never by the number of threads, and partial sums are
 //!   added in the pieces' order: the same input gives the same bytes on one thread and on sixteen.
-//! * Products of matrices run on one thread each; threads stand outside, over pieces.
-//! * Transcendental functions come from `libm` in Rust, not from the system's.
-//! * The gradient of an argument that nobody trains (pictures) is not computed.
+//! * Transcendental functions are our own ([`maths`]), without libm and without fused contraction.
+//! * The gradient of an argument that nobody trains (pictures, frozen weights) is not computed.
+//! * A kernel keeps its buffers from step to step, so that a step allocates next to nothing.
 //!
-//! Candle's own pooling, normalisation, convolution gradients, optimisers and random numbers are not
-//! used: several give wrong gradients or none, and its random numbers cannot be seeded.
+//! Candle's pooling, normalisation, convolution gradients and optimisers are not used in training on
+//! the CPU: several give wrong gradients or none, and all are several times slower.
 
 mod activation;
-mod buffer;
+mod attention;
 mod convolution;
-mod cross_entropy;
+mod dropout;
+mod embedding;
+mod encoder;
+mod kernel;
+mod layout;
 mod linear;
+mod maths;
 mod matrix;
+mod norm;
 mod patches;
 mod pieces;
 mod pool;
+mod recurrent;
+mod steps;
 
-pub use activation::{relu, tanh};
-pub use convolution::{Convolution, conv2d};
-pub use cross_entropy::{Score, cross_entropy, scores};
-pub use linear::linear;
-pub use pool::{Pool, max_pool2d};
-
-pub(crate) use buffer::floats;
-
-#[cfg(test)]
-mod tests;
+pub(crate) use activation::Activation;
+pub(crate) use attention::{Attention, Projections};
+pub(crate) use convolution::{Conv, Fused};
+pub(crate) use dropout::{Dropout, Mask};
+pub(crate) use embedding::{Embedding, Positions};
+pub(crate) use encoder::{Block, BlockParts};
+pub(crate) use kernel::{Chain, Cx, Place};
+pub(crate) use layout::{Relayout, Residual};
+pub(crate) use linear::{Adapter, Linear, LinearActivation};
+pub(crate) use maths::{log_sum_exp, vectorised};
+pub(crate) use norm::{BatchNorm, GroupNorm, LayerNorm};
+pub(crate) use patches::Geometry;
+pub(crate) use pieces::{PIECES_MAX, cut, split};
+pub(crate) use pool::{Pool, PoolKind, Window};
+pub(crate) use recurrent::{Recurrent, Weights};
+pub(crate) use steps::{StepPool, StepPoolKind};

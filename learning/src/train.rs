@@ -1,22 +1,19 @@
 //! Training: a client's passes over its own data, from a checkpoint to an update.
 
 use std::fmt;
-use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
-use tributary_core::metrics::Statistics;
-use tributary_core::model::ModelSpec;
+use tributary_core::metrics::{Measure, Statistics};
+use tributary_core::model::{Loss, ModelSpec};
 use tributary_core::name::ClientName;
-use tributary_core::params::ParameterSet;
+use tributary_core::params::{ParameterSet, Schema};
 use tributary_core::prg::Prg;
 use tributary_core::spec::train::TrainSpec;
 
 use crate::LearningError;
-use crate::data::Dataset;
-use crate::model::Network;
-use crate::ops;
-use crate::optimizer;
+use crate::network::{Network, Parameters};
+use crate::optimizer::{State, Terms};
 use crate::threads;
+use tributary_data::Dataset;
 
 /// Most activations of one batch, 4 bytes each and about twice that with their slopes: 8 GiB.
 const BATCH_ACTIVATIONS_MAX: usize = 1 << 30;
@@ -33,10 +30,14 @@ pub struct TrainTask<'a> {
     pub job_seed: u64,
     /// The round.
     pub round: u32,
+    /// How many rounds the job has, for schedules.
+    pub rounds: u32,
     /// The client whose task it is.
     pub client: &'a ClientName,
     /// Where training begins.
     pub checkpoint: &'a ParameterSet,
+    /// The parameters that are never trained, for a model that has such.
+    pub frozen: Option<&'a ParameterSet>,
     /// How many threads may work.
     pub threads: usize,
 }
@@ -106,21 +107,62 @@ pub(crate) fn check_data(model: &ModelSpec, data: &Dataset) -> Result<(), Learni
         let (expected, found) = (model.input().to_vec(), data.shape().to_vec());
         return Err(LearningError::Shape { expected, found });
     }
-    if data.classes() as usize != model.outputs() {
-        let (expected, found) = (model.outputs(), data.classes());
-        return Err(LearningError::Classes { expected, found });
+    let need = |expected: String, found: String| Err(LearningError::Need { expected, found });
+    let vocabulary = data.vocabulary() as usize;
+    match model.vocabulary() {
+        Some(rows) if vocabulary == 0 || vocabulary > rows => {
+            return need(format!("tokens below {rows}"), format!("a vocabulary of {vocabulary}"));
+        }
+        None if vocabulary > 0 => return need("numbers".to_owned(), "tokens".to_owned()),
+        _ => {}
     }
-    Ok(())
+    let outputs = model.output().last().copied().unwrap_or(0);
+    let (classes, width) = (data.classes() as usize, data.width());
+    let fits = match model.loss() {
+        Loss::CrossEntropy { .. } => classes == outputs,
+        Loss::BinaryCrossEntropy => (classes == 2 && outputs == 1) || width == outputs,
+        Loss::Mse => width == outputs,
+        Loss::NextTokenCrossEntropy => classes == 0 && width == 0 && vocabulary > 0,
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = format!("{classes} classes and {width} numbers to predict");
+    need(format!("targets for {outputs} outputs under {}", model.loss().word()), found)
 }
 
-/// A batch as the network takes it: `[batch, …shape]`, and the labels.
-pub(crate) fn batch(
-    data: &Dataset,
-    indices: &[usize],
-) -> Result<(Tensor, Arc<[u32]>), LearningError> {
-    let (values, labels) = data.gather(indices)?;
-    let shape = [&[indices.len()], data.shape()].concat();
-    Ok((Tensor::from_vec(values, shape, &Device::Cpu)?, labels.into()))
+/// Empty statistics of what a model predicts of some data.
+pub(crate) fn statistics(data: &Dataset) -> Result<Statistics, LearningError> {
+    let measure = match (data.classes(), data.width()) {
+        (0, 0) => Measure::Tokens,
+        (0, width) => Measure::Values(u32::try_from(width).unwrap_or(u32::MAX)),
+        (classes, _) => Measure::Classes(classes),
+    };
+    Ok(Statistics::of(measure)?)
+}
+
+/// The frozen parameters as a model wants them.
+pub(crate) fn frozen_values<'a>(
+    model: &ModelSpec,
+    frozen: Option<&'a ParameterSet>,
+) -> Result<&'a [f32], LearningError> {
+    match (model.frozen_schema(), frozen) {
+        (None, _) => Ok(&[]),
+        (Some(schema), Some(values)) => {
+            check_schema(schema, values)?;
+            Ok(values.values())
+        }
+        (Some(_), None) => Err(LearningError::NoBase),
+    }
+}
+
+/// Whether parameters are a schema's.
+pub(crate) fn check_schema(schema: &Schema, values: &ParameterSet) -> Result<(), LearningError> {
+    if schema == values.schema().as_ref() {
+        return Ok(());
+    }
+    let (expected, found) = (schema.digest().to_string(), values.schema().digest().to_string());
+    Err(LearningError::Schema { expected, found })
 }
 
 struct Run<'a> {
@@ -128,7 +170,10 @@ struct Run<'a> {
     data: &'a Dataset,
     control: &'a dyn Control,
     network: Network,
-    optimizer: optimizer::State,
+    optimizer: State,
+    values: Vec<f32>,
+    frozen: &'a [f32],
+    rate_factor: f64,
     steps: u64,
 }
 
@@ -138,32 +183,36 @@ impl<'a> Run<'a> {
         data: &'a Dataset,
         control: &'a dyn Control,
     ) -> Result<Self, LearningError> {
-        let network = Network::trainable(task.model, task.checkpoint)?;
-        let sizes = network.parameters().iter().map(Tensor::elem_count);
-        let optimizer = optimizer::State::new(task.train.optimizer, sizes);
-        Ok(Self { task, data, control, network, optimizer, steps: 0 })
+        check_schema(task.model.schema(), task.checkpoint)?;
+        let frozen = frozen_values(task.model, task.frozen)?;
+        let values = task.checkpoint.values().to_vec();
+        let optimizer = State::new(task.train.optimizer, values.len());
+        let rate_factor = task.train.schedule.factor(task.round, task.rounds);
+        let network = Network::new(task.model)?;
+        Ok(Self { task, data, control, network, optimizer, values, frozen, rate_factor, steps: 0 })
     }
 
     fn run(mut self, batch_size: usize) -> Result<TrainOutcome, LearningError> {
         let epochs = u64::from(self.task.train.local_epochs.max(1));
         let total = epochs * self.data.len().div_ceil(batch_size) as u64;
-        let mut prg =
-            Prg::for_client(self.task.job_seed, self.task.round, self.task.client, "shuffle");
+        let draw = |purpose| {
+            Prg::for_client(self.task.job_seed, self.task.round, self.task.client, purpose)
+        };
+        let (mut shuffle, mut drops) = (draw("shuffle"), draw("dropout"));
         let mut order: Vec<usize> = (0..self.data.len()).collect();
-        let mut statistics = Statistics::new(self.data.classes())?;
+        let mut statistics = statistics(self.data)?;
         for epoch in 1..=epochs {
-            prg.shuffle(&mut order);
+            shuffle.shuffle(&mut order);
             for indices in order.chunks(batch_size) {
                 if self.control.cancelled() {
                     return Err(LearningError::Cancelled);
                 }
                 let counted = (epoch == epochs).then_some(&mut statistics);
-                self.step(indices, counted)?;
+                self.step(indices, drops.next_u64(), counted)?;
                 self.control.progress(self.steps, total);
             }
         }
-        let values = self.network.values()?;
-        let pairs = values.iter().zip(self.task.checkpoint.values());
+        let pairs = self.values.iter().zip(self.task.checkpoint.values());
         let update: Vec<f32> = pairs.map(|(new, old)| new - old).collect();
         if !update.iter().all(|value| value.is_finite()) {
             return Err(LearningError::Diverged { step: self.steps });
@@ -174,32 +223,26 @@ impl<'a> Run<'a> {
     fn step(
         &mut self,
         indices: &[usize],
+        seed: u64,
         counted: Option<&mut Statistics>,
     ) -> Result<(), LearningError> {
         self.steps += 1;
-        let (input, labels) = batch(self.data, indices)?;
-        let logits = self.network.forward(&input)?;
-        if let Some(statistics) = counted {
-            record(statistics, &logits, &labels)?;
-        }
-        let loss = self.network.loss(&logits, labels)?;
-        if !loss.to_scalar::<f32>()?.is_finite() {
+        let batch = self.data.gather(indices)?;
+        let parameters = Parameters { trained: &self.values, frozen: self.frozen };
+        let loss = self.network.learn(parameters, &batch, seed, counted)?;
+        if !loss.is_finite() {
             return Err(LearningError::Diverged { step: self.steps });
         }
-        let gradients = self.network.gradients(&loss)?;
-        self.optimizer.step(self.network.parameters(), &gradients)?;
+        let train = self.task.train;
+        let anchor = self.task.checkpoint.values();
+        let terms = Terms {
+            rate_factor: Some(self.rate_factor),
+            clip_norm: train.clip_norm,
+            proximal: (train.proximal_mu > 0.0).then_some((train.proximal_mu, anchor)),
+        };
+        let (gradients, ranges) = (self.network.gradients(), self.network.optimised());
+        self.optimizer.step(&mut self.values, gradients, ranges, &terms);
+        self.network.settle(&mut self.values);
         Ok(())
     }
-}
-
-/// Adds a batch's scores to statistics.
-pub(crate) fn record(
-    statistics: &mut Statistics,
-    logits: &Tensor,
-    labels: &[u32],
-) -> Result<(), LearningError> {
-    for (score, &label) in ops::scores(logits, labels)?.into_iter().zip(labels) {
-        statistics.record(label, score.predicted, score.loss)?;
-    }
-    Ok(())
 }

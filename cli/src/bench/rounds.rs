@@ -199,6 +199,8 @@ impl Trainer for Echo {
             name: "echo".to_owned(),
             kind: "image".to_owned(),
             classes: CLASSES,
+            targets: 0,
+            vocabulary: 0,
             shape: vec![self.features],
             train_examples: 100,
             evaluate_examples: 0,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use tributary_core::prg::Prg;
-use tributary_learning::data::idx::read_dataset;
-use tributary_learning::data::qmnist::read_writers;
-use tributary_learning::data::{Dataset, Partition};
+use tributary_data::idx::read_dataset;
+use tributary_data::qmnist::read_writers;
+use tributary_data::{Dataset, Partition};
 
 /// Rows by client, and those that are only scored at the end.
 pub(crate) struct Shares {

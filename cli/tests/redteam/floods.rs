@@ -144,6 +144,10 @@ async fn uploads_of_one_client_are_counted_and_a_lying_header_is_refused() {
                 loss_sum: 0,
                 classes: 2,
                 confusion: vec![5, 0, 0, 0],
+                correct: 5,
+                top_k: 5,
+                scores: [vec![5], vec![0; 1023]].concat(),
+                values: vec![],
             }),
         }
     };
@@ -235,6 +239,10 @@ fn update_of(task: &v1::Task, values: &[f32]) -> Messages {
             loss_sum: 0,
             classes: 2,
             confusion: vec![5, 0, 0, 0],
+            correct: 5,
+            top_k: 5,
+            scores: [vec![5], vec![0; 1023]].concat(),
+            values: vec![],
         }),
     };
     let chunk = v1::UploadChunk { part: 0, data: bytes.into() };

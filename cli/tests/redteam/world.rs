@@ -193,6 +193,8 @@ impl Somebody {
                 shape: vec![features],
                 train_examples: 5,
                 evaluate_examples: 0,
+                targets: 0,
+                vocabulary: 0,
             }],
             wait_ms,
         };

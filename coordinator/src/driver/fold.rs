@@ -109,7 +109,7 @@ fn succeeded(
     key: String,
     started: Instant,
 ) -> Folded {
-    let mut statistics = match Statistics::new(spec.parsed.data.classes) {
+    let mut statistics = match Statistics::of(spec.parsed.data.measure()) {
         Ok(statistics) => statistics,
         Err(error) => return failed(&error.to_string()),
     };

@@ -204,7 +204,7 @@ impl Participants {
         statistics: Option<v1::Statistics>,
     ) -> Result<Receipt, IngestError> {
         let known = ingest::known(&self.hub, task).await?;
-        let statistics = statistics_from_wire(statistics, known.spec.parsed.data.classes)?;
+        let statistics = statistics_from_wire(statistics, known.spec.parsed.data.measure())?;
         ingest::evaluation(&self.hub, caller, &known, statistics).await
     }
 }

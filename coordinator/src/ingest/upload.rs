@@ -185,7 +185,7 @@ fn expected_bytes(known: &Known, bytes: u64) -> Result<u64, IngestError> {
 
 fn row_of(known: &Known, upload: &Upload) -> Result<UpdateRow, IngestError> {
     let bytes = expected_bytes(known, upload.bytes)?;
-    let classes = known.spec.parsed.data.classes;
+    let measure = known.spec.parsed.data.measure();
     Ok(UpdateRow {
         task: upload.task.clone(),
         client: upload.caller.client.clone(),
@@ -193,7 +193,7 @@ fn row_of(known: &Known, upload: &Upload) -> Result<UpdateRow, IngestError> {
         digest: upload.digest,
         examples: upload.examples,
         bytes,
-        statistics: statistics_from_wire(upload.statistics.clone(), classes)?,
+        statistics: statistics_from_wire(upload.statistics.clone(), measure)?,
     })
 }
 

@@ -91,6 +91,8 @@ pub(crate) fn hello(i: usize) -> ClientHello {
         shape: vec![3],
         train_examples: 10 + i as u64,
         evaluate_examples: 0,
+        targets: 0,
+        vocabulary: 0,
     };
     ClientHello {
         name: format!("site-{i}").parse().expect("a name"),

@@ -1,33 +1,46 @@
-//! The first checkpoint, drawn from the job's seed with IEEE operations alone.
+//! The first checkpoint, drawn from the job's seed: IEEE operations and the `libm` crate alone.
 
 use std::sync::Arc;
 
-use crate::params::{ParameterSet, Schema, Tensor};
+use super::plan::Init;
+use crate::params::{ParameterSet, Schema};
 use crate::prg::Prg;
 
-pub(super) fn initial(schema: &Arc<Schema>, job_seed: u64) -> ParameterSet {
+pub(super) fn initial(schema: &Arc<Schema>, inits: &[Init], job_seed: u64) -> ParameterSet {
     let mut parameters = ParameterSet::zeros(schema.clone());
     let values = parameters.values_mut();
-    for tensor in schema.tensors() {
-        let place = tensor.offset..tensor.offset + tensor.len;
-        if let (Some(fan_in), Some(values)) = (fan_in(tensor), values.get_mut(place)) {
-            fill(values, fan_in, &mut Prg::for_name(job_seed, "init", &tensor.name));
+    for (tensor, init) in schema.tensors().iter().zip(inits) {
+        if let Some(values) = values.get_mut(tensor.offset..tensor.offset + tensor.len) {
+            fill(values, *init, &mut Prg::for_name(job_seed, "init", &tensor.name));
         }
     }
     parameters
 }
 
-/// How many inputs each output sums over; `None` for a bias, which begins at zero.
-fn fan_in(tensor: &Tensor) -> Option<usize> {
-    let inner = tensor.shape.get(1..).filter(|inner| !inner.is_empty())?;
-    Some(inner.iter().product())
+fn fill(values: &mut [f32], init: Init, prg: &mut Prg) {
+    match init {
+        Init::Zero => {}
+        Init::One => values.fill(1.0),
+        // 2u − 1 is exact for a u of 24 bits, so a value is rounded twice: the bound, the product.
+        Init::Uniform(bound) => {
+            let bound = bound as f32;
+            values.iter_mut().for_each(|value| *value = (2.0 * prg.unit_f32() - 1.0) * bound);
+        }
+        Init::Normal(deviation) => {
+            for pair in values.chunks_mut(2) {
+                let normal = normal_pair(prg);
+                for (value, normal) in pair.iter_mut().zip(normal) {
+                    *value = (normal * deviation) as f32;
+                }
+            }
+        }
+    }
 }
 
-/// Uniform in ±√(6 ⁄ fan_in). 2u − 1 is exact for a u of 24 bits, so a value is rounded twice: the
-/// bound, and the product.
-fn fill(values: &mut [f32], fan_in: usize, prg: &mut Prg) {
-    let bound = (6.0 / fan_in as f64).sqrt() as f32;
-    for value in values {
-        *value = (2.0 * prg.unit_f32() - 1.0) * bound;
-    }
+/// Two independent standard normal numbers (Box and Muller 1958).
+fn normal_pair(prg: &mut Prg) -> [f64; 2] {
+    // 1 − u is in (0, 1], so the logarithm is finite.
+    let radius = (-2.0 * libm::log(1.0 - prg.unit_f64())).sqrt();
+    let angle = 2.0 * std::f64::consts::PI * prg.unit_f64();
+    [radius * libm::cos(angle), radius * libm::sin(angle)]
 }

@@ -1,197 +1,268 @@
-//! The layers of a model and how they are written: a word, or a table with one key.
+//! The layers of a model: what each is, and its settings. Shapes are those of one example.
 
-use std::ops::RangeInclusive;
-
-use toml::{Table, Value};
-
-use crate::document::{Section, show};
-
-use super::SIZE_MAX;
-
-/// One layer. Shapes are those of one example, without the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One layer.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Layer {
+    /// A convolution over `[channels, length]`, with bias.
+    Conv1d(Convolution),
     /// A convolution over `[channels, height, width]`, with bias.
-    Conv2d(Conv2d),
+    Conv2d(Convolution),
     /// The largest value of each window, per channel.
-    MaxPool2d(MaxPool2d),
-    /// A fully connected layer over `[features]`, with bias; gives `[out]`.
+    MaxPool2d(Pool),
+    /// The mean of each window, per channel.
+    AvgPool2d(Pool),
+    /// The mean of each channel: `[channels, …]` to `[channels]`.
+    GlobalAvgPool,
+    /// Normalisation of each channel over the batch (Ioffe and Szegedy 2015).
+    BatchNorm(BatchNorm),
+    /// Normalisation of groups of channels within an example (Wu and He 2018).
+    GroupNorm {
+        /// How many groups; it divides the channels.
+        groups: usize,
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// Normalisation over the last dimension (Ba, Kiros and Hinton 2016).
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// A fully connected layer over the last dimension, with bias.
     Linear {
         /// How many values it gives.
         out: usize,
     },
+    /// A row of a table for each token: `[steps]` to `[steps, dimension]`.
+    Embedding {
+        /// Rows of the table.
+        vocabulary: usize,
+        /// Values of a row.
+        dimension: usize,
+    },
+    /// Sets values to zero with this probability while training, and scales the others up.
+    Dropout {
+        /// The probability.
+        rate: f64,
+    },
+    /// Any shape to `[values]`.
+    Flatten,
+    /// Exchanges the two dimensions: `[a, b]` to `[b, a]`.
+    Transpose,
+    /// A function of each value, or softmax over the last dimension.
+    Activation(Activation),
+    /// layers(x) + shortcut(x) (He et al. 2016); an empty shortcut is x itself.
+    Residual {
+        /// The long way.
+        layers: Vec<Layer>,
+        /// The short way.
+        shortcut: Vec<Layer>,
+    },
+    /// A recurrent network over `[steps, features]`.
+    Recurrent(Recurrent),
+    /// Adds a place to each step of `[steps, features]`.
+    PositionalEncoding(PositionalEncoding),
+    /// A stack of self-attention blocks over `[steps, features]` (Vaswani et al. 2017).
+    TransformerEncoder(TransformerEncoder),
+    /// The mean over the steps that are not padding: `[steps, features]` to `[features]`.
+    MeanPool,
+    /// The first step.
+    ClsPool,
+    /// The last step that is not padding.
+    LastStep,
+    /// A whole BERT or DistilBERT classifier with Hugging Face's tensor names.
+    Bert(Box<super::bert::Bert>),
+}
+
+/// A function of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
     /// max(x, 0).
     Relu,
+    /// x·Φ(x), exact.
+    Gelu,
     /// The hyperbolic tangent.
     Tanh,
-    /// `[channels, height, width]` to `[channels × height × width]`.
-    Flatten,
+    /// 1 ⁄ (1 + e⁻ˣ).
+    Sigmoid,
+    /// eˣ over the sum of the last dimension's.
+    Softmax,
 }
 
-/// A convolution with a square kernel; zeros stand around the picture.
+impl Activation {
+    /// The words of all.
+    pub const WORDS: [(&'static str, Activation); 5] = [
+        ("relu", Activation::Relu),
+        ("gelu", Activation::Gelu),
+        ("tanh", Activation::Tanh),
+        ("sigmoid", Activation::Sigmoid),
+        ("softmax", Activation::Softmax),
+    ];
+}
+
+/// A convolution with a kernel of equal sides; zeros stand around the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conv2d {
+pub struct Convolution {
     /// Output channels.
     pub out: usize,
-    /// Side of the kernel, in pixels.
+    /// Side of the kernel.
     pub kernel: usize,
-    /// Step of the kernel, in pixels.
+    /// Step of the kernel.
     pub stride: usize,
-    /// Zeros at each side, in pixels.
+    /// Zeros at each side.
     pub padding: usize,
+    /// Distance of the kernel's places; 1 is a dense kernel.
+    pub dilation: usize,
+    /// Groups of channels that do not see each other; divides input and output channels.
+    pub groups: usize,
 }
 
-/// Square windows without padding; rows and columns that fill no window are left out.
+/// Windows of equal sides without padding; rows and columns that fill no window are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaxPool2d {
-    /// Side of the window, in pixels.
+pub struct Pool {
+    /// Side of the window.
     pub kernel: usize,
-    /// Step of the window, in pixels.
+    /// Step of the window.
     pub stride: usize,
+}
+
+/// Settings of batch normalisation; PyTorch's defaults.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNorm {
+    /// Share of a batch in the running statistics.
+    pub momentum: f64,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+/// A kind of recurrent cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// h = tanh(W x + b + U h + c) (Elman 1990).
+    Rnn,
+    /// Long short-term memory (Hochreiter and Schmidhuber 1997); gates in the order i, f, g, o.
+    Lstm,
+    /// Gated recurrent unit (Cho et al. 2014) as in PyTorch; gates in the order r, z, n.
+    Gru,
+}
+
+impl Cell {
+    /// The words of all.
+    pub const WORDS: [(&'static str, Cell); 3] =
+        [("rnn", Cell::Rnn), ("lstm", Cell::Lstm), ("gru", Cell::Gru)];
+
+    /// How many gates a cell has: its weights have so many rows for each hidden value.
+    #[must_use]
+    pub fn gates(self) -> usize {
+        match self {
+            Cell::Rnn => 1,
+            Cell::Lstm => 4,
+            Cell::Gru => 3,
+        }
+    }
+}
+
+/// What a recurrent network gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returns {
+    /// Every step's hidden values: `[steps, hidden × directions]`.
+    Sequence,
+    /// The last step's that is not padding: `[hidden × directions]`.
+    LastStep,
+}
+
+/// A stack of recurrent layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recurrent {
+    /// The kind of cell.
+    pub cell: Cell,
+    /// Hidden values of a layer and direction.
+    pub hidden: usize,
+    /// Layers, one on top of the other.
+    pub layers: usize,
+    /// Whether each layer also reads from the end.
+    pub bidirectional: bool,
+    /// Dropout between the layers.
+    pub dropout: f64,
+    /// What comes out.
+    pub returns: Returns,
+}
+
+/// How steps are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PositionalEncoding {
+    /// Sines and cosines of the place (Vaswani et al. 2017, section 3.5); no parameters.
+    Sinusoidal,
+    /// A trained row for each place.
+    Learned {
+        /// Rows; at least as many as the input has steps.
+        length: usize,
+    },
+}
+
+/// A stack of self-attention blocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TransformerEncoder {
+    /// Blocks.
+    pub layers: usize,
+    /// Heads of attention; divides the features.
+    pub heads: usize,
+    /// Hidden values of the feed-forward part.
+    pub feed_forward: usize,
+    /// Dropout of attention, and behind attention and feed-forward parts.
+    pub dropout: f64,
+    /// Activation of the feed-forward part: relu or gelu.
+    pub activation: Activation,
+    /// Whether normalisation comes before each part (and once at the end), or behind it.
+    pub norm_first: bool,
+    /// Whether a step sees only itself and those before it.
+    pub causal: bool,
+    /// Added to variances.
+    pub epsilon: f64,
 }
 
 /// Largest side of a kernel or window, and largest step: a place in a window fits 16 bits.
 pub(super) const KERNEL_MAX: usize = 255;
 
 impl Layer {
+    /// What the layer makes of one example of this shape; `None` where it does not fit.
+    #[must_use]
+    pub fn output(&self, input: &[usize]) -> Option<Vec<usize>> {
+        let tokens = super::shape::takes_tokens(self);
+        let input = super::shape::Value { shape: input.to_vec(), tokens };
+        let mut plan = super::plan::Plan::default();
+        super::shape::infer(self, &input, "", &mut plan).ok().map(|value| value.shape)
+    }
+
     /// The layer's word in specs and messages.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
+            Layer::Conv1d(_) => "conv1d",
             Layer::Conv2d(_) => "conv2d",
             Layer::MaxPool2d(_) => "max_pool2d",
+            Layer::AvgPool2d(_) => "avg_pool2d",
+            Layer::GlobalAvgPool => "global_avg_pool",
+            Layer::BatchNorm(_) => "batch_norm",
+            Layer::GroupNorm { .. } => "group_norm",
+            Layer::LayerNorm { .. } => "layer_norm",
             Layer::Linear { .. } => "linear",
-            Layer::Relu => "relu",
-            Layer::Tanh => "tanh",
+            Layer::Embedding { .. } => "embedding",
+            Layer::Dropout { .. } => "dropout",
             Layer::Flatten => "flatten",
+            Layer::Transpose => "transpose",
+            Layer::Activation(activation) => word_of(&Activation::WORDS, *activation),
+            Layer::Residual { .. } => "residual",
+            Layer::Recurrent(recurrent) => word_of(&Cell::WORDS, recurrent.cell),
+            Layer::PositionalEncoding(_) => "positional_encoding",
+            Layer::TransformerEncoder(_) => "transformer_encoder",
+            Layer::MeanPool => "mean_pool",
+            Layer::ClsPool => "cls_pool",
+            Layer::LastStep => "last_step",
+            Layer::Bert(bert) => bert.family.word(),
         }
     }
 }
 
-const LAYERS: &str = "a layer: \"relu\", \"tanh\", \"flatten\", { conv2d = { out = 32, kernel = 5 } }, \
-                      { max_pool2d = 2 } or { linear = 10 }";
-
-/// Reads one layer of the list; `None` where a fault was recorded.
-pub(super) fn read(model: &Section, path: &str, value: Value) -> Option<Layer> {
-    match value {
-        Value::String(word) => {
-            let layer = match word.as_str() {
-                "relu" => Some(Layer::Relu),
-                "tanh" => Some(Layer::Tanh),
-                "flatten" => Some(Layer::Flatten),
-                _ => None,
-            };
-            if layer.is_none() {
-                model.fault_at(path, LAYERS, format!("{word:?}"));
-            }
-            layer
-        }
-        Value::Table(table) => read_table(model, path, table),
-        other => {
-            model.fault_at(path, LAYERS, show(&other));
-            None
-        }
-    }
-}
-
-fn read_table(model: &Section, path: &str, table: Table) -> Option<Layer> {
-    let mut keys = table.keys();
-    let (Some(kind), None) = (keys.next().cloned(), keys.next()) else {
-        let keys: Vec<&str> = table.keys().map(String::as_str).collect();
-        let found = if keys.is_empty() { "no key".to_owned() } else { keys.join(", ") };
-        model.fault_at(path, "a table with one key, the layer's kind", found);
-        return None;
-    };
-    let mut outer = model.below(path.to_owned(), table);
-    match kind.as_str() {
-        "conv2d" => read_conv2d(outer.optional_section("conv2d")?),
-        "max_pool2d" => read_max_pool2d(&mut outer),
-        "linear" => read_linear(&mut outer),
-        _ => {
-            model.fault_at(path, LAYERS, format!("{{ {kind} = … }}"));
-            None
-        }
-    }
-}
-
-fn read_conv2d(mut section: Section) -> Option<Layer> {
-    let out = size(&mut section, "out", 1..=SIZE_MAX, None);
-    let kernel = size(&mut section, "kernel", 1..=KERNEL_MAX, None);
-    let stride = size(&mut section, "stride", 1..=KERNEL_MAX, Some(1));
-    let padding = size(&mut section, "padding", 0..=KERNEL_MAX, Some(0));
-    section.finish();
-    let conv = Conv2d { out: out?, kernel: kernel?, stride: stride?, padding: padding? };
-    Some(Layer::Conv2d(conv))
-}
-
-/// `{ max_pool2d = 2 }`, or `{ max_pool2d = { kernel = 3, stride = 2 } }`; the stride's default is
-/// the kernel.
-fn read_max_pool2d(outer: &mut Section) -> Option<Layer> {
-    let key = "max_pool2d";
-    let (kernel, stride) = match outer.take(key)? {
-        Value::Table(table) => {
-            let mut section = outer.below(outer.path_of(key), table);
-            let kernel = size(&mut section, "kernel", 1..=KERNEL_MAX, None);
-            let stride = size(&mut section, "stride", 1..=KERNEL_MAX, kernel.or(Some(1)));
-            section.finish();
-            (kernel?, stride?)
-        }
-        value => {
-            let kernel = size_of(&value, 1..=KERNEL_MAX);
-            if kernel.is_none() {
-                let expected =
-                    format!("an integer from 1 to {KERNEL_MAX}, or a table with kernel and stride");
-                outer.fault(key, expected, show(&value));
-            }
-            (kernel?, kernel?)
-        }
-    };
-    Some(Layer::MaxPool2d(MaxPool2d { kernel, stride }))
-}
-
-/// `{ linear = 10 }`, or `{ linear = { out = 10 } }`.
-fn read_linear(outer: &mut Section) -> Option<Layer> {
-    let key = "linear";
-    let out = match outer.take(key)? {
-        Value::Table(table) => {
-            let mut section = outer.below(outer.path_of(key), table);
-            let out = size(&mut section, "out", 1..=SIZE_MAX, None);
-            section.finish();
-            out?
-        }
-        value => {
-            let out = size_of(&value, 1..=SIZE_MAX);
-            if out.is_none() {
-                let expected = format!("an integer from 1 to {SIZE_MAX}");
-                outer.fault(key, expected, show(&value));
-            }
-            out?
-        }
-    };
-    Some(Layer::Linear { out })
-}
-
-/// An integer of a range as a size.
-pub(super) fn size_of(value: &Value, range: RangeInclusive<usize>) -> Option<usize> {
-    usize::try_from(value.as_integer()?).ok().filter(|size| range.contains(size))
-}
-
-/// A size at a key. Unlike [`Section::integer`] it gives nothing after a fault, so that shape
-/// inference does not go on with a size that nobody wrote.
-fn size(
-    section: &mut Section,
-    key: &str,
-    range: RangeInclusive<usize>,
-    default: Option<usize>,
-) -> Option<usize> {
-    let value = section.take(key);
-    let size = match &value {
-        None => default,
-        Some(value) => size_of(value, range.clone()),
-    };
-    if size.is_none() {
-        let expected = format!("an integer from {} to {}", range.start(), range.end());
-        section.fault(key, expected, value.as_ref().map_or_else(|| "nothing".to_owned(), show));
-    }
-    size
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }

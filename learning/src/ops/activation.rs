@@ -1,72 +1,96 @@
-//! Elementwise activations.
+//! Elementwise activations, and softmax over rows.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSlice, ParallelSliceMut};
+use tributary_core::model::Activation as Function;
 
-use super::buffer::{argument, floats, gradient, result};
-use super::pieces::ELEMENTS;
+use super::kernel::{Cx, Kernel, sized};
+use super::maths::{dot, in_blocks, normal, rectified, sigmoid, softmax, tanh};
 
-/// An activation whose derivative is a function of its result.
-struct Activation {
-    name: &'static str,
-    value: fn(f32) -> f32,
-    /// The argument's gradient from the result and the result's gradient.
-    derivative: fn(f32, f32) -> f32,
+/// A function of every value, or of every row.
+pub(crate) struct Activation {
+    function: Function,
+    /// Values of a row, for softmax.
+    features: usize,
 }
 
-impl CustomOp1 for Activation {
-    fn name(&self) -> &'static str {
-        self.name
+impl Activation {
+    pub(crate) fn new(function: Function, features: usize) -> Self {
+        Self { function, features: features.max(1) }
     }
+}
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let input = argument(storage, layout)?;
-        let mut out = vec![0.0; input.len()];
-        out.par_chunks_mut(ELEMENTS).zip(input.par_chunks(ELEMENTS)).for_each(|(out, input)| {
-            out.iter_mut().zip(input).for_each(|(out, input)| *out = (self.value)(*input));
+/// The function of every value of a block, in place.
+#[inline(always)]
+pub(super) fn apply(function: Function, block: &mut [f32]) {
+    match function {
+        Function::Relu => block.iter_mut().for_each(|x| *x = rectified(*x)),
+        Function::Gelu => block.iter_mut().for_each(|x| *x *= normal(*x).0),
+        Function::Tanh => block.iter_mut().for_each(|x| *x = tanh(*x)),
+        Function::Sigmoid => block.iter_mut().for_each(|x| *x = sigmoid(*x)),
+        Function::Softmax => {}
+    }
+}
+
+impl Kernel for Activation {
+    fn forward(&mut self, _: &Cx<'_>, input: &[f32], out: &mut Vec<f32>) {
+        let (function, out) = (self.function, sized(out, input.len()));
+        if function == Function::Softmax {
+            out.copy_from_slice(input);
+            out.chunks_exact_mut(self.features).for_each(softmax);
+            return;
+        }
+        in_blocks(out, |start, block| {
+            block.copy_from_slice(&input[start..start + block.len()]);
+            apply(function, block);
         });
-        result(out, layout.shape())
     }
 
-    fn bwd(&self, input: &Tensor, out: &Tensor, gradient_out: &Tensor) -> Result<Option<Tensor>> {
-        let gradient_out = gradient_out.contiguous()?;
-        let (storage, layout) = gradient_out.storage_and_layout();
-        let mut values = floats(&storage, layout)?.to_vec();
-        let (storage, layout) = out.storage_and_layout();
-        let out = floats(&storage, layout)?;
-        values.par_chunks_mut(ELEMENTS).zip(out.par_chunks(ELEMENTS)).for_each(|(values, out)| {
-            let pairs = values.iter_mut().zip(out);
-            pairs.for_each(|(value, out)| *value = (self.derivative)(*out, *value));
-        });
-        gradient(values, input)
+    fn backward(
+        &mut self,
+        _: &Cx<'_>,
+        input: &[f32],
+        out: &[f32],
+        slopes: &mut Vec<f32>,
+        into: Option<&mut Vec<f32>>,
+        _: &mut [f32],
+    ) {
+        let Some(into) = into else { return };
+        let function = self.function;
+        if function == Function::Softmax {
+            let rows = slopes.chunks_exact_mut(self.features).zip(out.chunks_exact(self.features));
+            for (slopes, out) in rows {
+                let mean = dot(slopes, out);
+                slopes.iter_mut().zip(out).for_each(|(slope, out)| *slope = (*slope - mean) * out);
+            }
+        } else {
+            in_blocks(slopes, |start, block| {
+                let place = start..start + block.len();
+                derive(function, block, &input[place.clone()], &out[place]);
+            });
+        }
+        std::mem::swap(slopes, into);
     }
 }
 
-/// max(x, 0); the gradient at 0 is 0. A NaN stays a NaN, so that a diverged model is seen.
-pub(super) fn rectified(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
-}
-
-/// max(x, 0) of every element, in any shape.
-///
-/// # Errors
-/// On another type than f32.
-pub fn relu(input: &Tensor) -> Result<Tensor> {
-    input.contiguous()?.apply_op1(Activation {
-        name: "relu",
-        value: rectified,
-        derivative: |out, gradient| if out > 0.0 { gradient } else { 0.0 },
-    })
-}
-
-/// The hyperbolic tangent of every element, in any shape.
-///
-/// # Errors
-/// On another type than f32.
-pub fn tanh(input: &Tensor) -> Result<Tensor> {
-    input.contiguous()?.apply_op1(Activation {
-        name: "tanh",
-        value: libm::tanhf,
-        derivative: |out, gradient| gradient * (1.0 - out * out),
-    })
+/// Multiplies slopes by the function's derivative.
+#[inline(always)]
+pub(super) fn derive(function: Function, slopes: &mut [f32], input: &[f32], out: &[f32]) {
+    match function {
+        Function::Relu => {
+            let pairs = slopes.iter_mut().zip(out);
+            pairs.for_each(|(slope, out)| *slope = if *out > 0.0 { *slope } else { 0.0 });
+        }
+        Function::Gelu => {
+            for (slope, x) in slopes.iter_mut().zip(input) {
+                let (below, density) = normal(*x);
+                *slope *= below + x * density;
+            }
+        }
+        Function::Tanh => {
+            slopes.iter_mut().zip(out).for_each(|(slope, out)| *slope *= 1.0 - out * out);
+        }
+        Function::Sigmoid => {
+            slopes.iter_mut().zip(out).for_each(|(slope, out)| *slope *= out * (1.0 - out));
+        }
+        Function::Softmax => {}
+    }
 }

@@ -1,142 +1,235 @@
-//! The fully connected layer, with an optional rectifier.
+//! The fully connected layer over the last dimension, with an optional activation and adapter.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::{
-    IndexedParallelIterator, IntoParallelIterator, ParallelIterator, ParallelSliceMut,
-};
+use tributary_core::model::Activation as Function;
 
-use super::activation::rectified;
-use super::buffer::{argument, floats, gradient, result};
-use super::matrix::{Matrix, multiply};
+use super::activation::{apply, derive};
+use super::kernel::{Cx, Kernel, Place, sized};
+use super::maths::{add_to, in_blocks, vectorised};
+use super::matrix::{Hands, Matrix, multiply, multiply_into};
 use super::pieces::{PIECES_MAX, cut};
 
-/// Fewest rows or columns of a product in one piece: below, a thread costs more than it saves.
-const PIECE_MIN: usize = 64;
+use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 
-struct Linear {
-    relu: bool,
+/// What follows the sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinearActivation {
+    None,
+    Of(Function),
 }
 
-/// `left × right`, the columns cut in pieces over the threads.
-fn product(left: Matrix<'_>, right: Matrix<'_>, rows: usize, columns: usize) -> Vec<f32> {
-    let pieces = cut(columns, (columns / PIECE_MIN).min(PIECES_MAX));
+/// A low-rank addition to the weight: scale · B A.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Adapter {
+    /// `[rank, in]`.
+    pub(crate) a: Place,
+    /// `[out, rank]`.
+    pub(crate) b: Place,
+    pub(crate) scale: f32,
+}
+
+/// `x · weightᵀ + bias` of every row, with weight `[out, in]` and bias `[out]`.
+pub(crate) struct Linear {
+    weight: Place,
+    bias: Place,
+    features: usize,
+    out: usize,
+    activation: LinearActivation,
+    adapter: Option<Adapter>,
+    /// What went into an activation whose derivative needs it.
+    before: Vec<f32>,
+    /// `x · Aᵀ` of an adapter.
+    low: Vec<f32>,
+    low_slopes: Vec<f32>,
+}
+
+/// Products with fewer multiplications run on one thread: below, waking others costs more.
+const THREADED: usize = 1 << 18;
+
+/// Who should work on a product of these sizes.
+pub(super) fn hands(m: usize, n: usize, k: usize) -> Hands {
+    if m.saturating_mul(n).saturating_mul(k) < THREADED { Hands::One } else { Hands::All }
+}
+
+impl Linear {
+    pub(crate) fn new(weight: Place, bias: Place, out: usize) -> Self {
+        Self {
+            weight,
+            bias,
+            features: weight.len / out.max(1),
+            out,
+            activation: LinearActivation::None,
+            adapter: None,
+            before: Vec::new(),
+            low: Vec::new(),
+            low_slopes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn activated(mut self, activation: LinearActivation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    pub(crate) fn adapted(mut self, adapter: Option<Adapter>) -> Self {
+        self.adapter = adapter;
+        self
+    }
+
+    fn rank(&self, adapter: &Adapter) -> usize {
+        adapter.a.len / self.features.max(1)
+    }
+
+    /// `x · weightᵀ` and the adapter's part, without bias.
+    fn products(&mut self, cx: &Cx<'_>, input: &[f32], rows: usize, out: &mut [f32]) {
+        let (features, width) = (self.features, self.out);
+        let x = Matrix::new(input, rows, features);
+        let weight = Matrix::new(self.weight.of(cx), width, features).transposed();
+        multiply(out, x, weight, false, hands(rows, width, features));
+        let Some(adapter) = self.adapter else { return };
+        let rank = self.rank(&adapter);
+        let a = Matrix::new(adapter.a.of(cx), rank, features).transposed();
+        multiply(sized(&mut self.low, rows * rank), x, a, false, hands(rows, rank, features));
+        let low = Matrix::new(&self.low, rows, rank);
+        let b = Matrix::new(adapter.b.of(cx), width, rank).transposed();
+        multiply_into(out, width, low, b, adapter.scale, true, hands(rows, width, rank));
+    }
+
+    fn adapter_backward(
+        &mut self,
+        cx: &Cx<'_>,
+        adapter: Adapter,
+        [input, slopes]: [&[f32]; 2],
+        into: Option<&mut [f32]>,
+        gradients: &mut [f32],
+    ) {
+        let (features, width, rank) = (self.features, self.out, self.rank(&adapter));
+        let rows = slopes.len() / width;
+        let slopes = Matrix::new(slopes, rows, width);
+        let low = Matrix::new(&self.low, rows, rank);
+        if let Some(b) = adapter.b.gradient(gradients) {
+            let hands = hands(width, rank, rows);
+            multiply_into(b, rank, slopes.transposed(), low, adapter.scale, false, hands);
+        }
+        let b = Matrix::new(adapter.b.of(cx), width, rank);
+        let low_slopes = sized(&mut self.low_slopes, rows * rank);
+        multiply_into(low_slopes, rank, slopes, b, adapter.scale, false, hands(rows, rank, width));
+        let low_slopes = Matrix::new(low_slopes, rows, rank);
+        if let Some(a) = adapter.a.gradient(gradients) {
+            let x = Matrix::new(input, rows, features);
+            multiply(a, low_slopes.transposed(), x, false, hands(rank, features, rows));
+        }
+        if let Some(into) = into {
+            let a = Matrix::new(adapter.a.of(cx), rank, features);
+            multiply(into, low_slopes, a, true, hands(rows, features, rank));
+        }
+    }
+}
+
+impl Kernel for Linear {
+    fn forward(&mut self, cx: &Cx<'_>, input: &[f32], out: &mut Vec<f32>) {
+        let rows = input.len() / self.features.max(1);
+        let out = sized(out, rows * self.out);
+        self.products(cx, input, rows, out);
+        let bias = self.bias.of(cx);
+        let width = self.out;
+        match self.activation {
+            LinearActivation::Of(function @ (Function::Gelu | Function::Softmax)) => {
+                add_bias(out, bias, width, None);
+                let before = sized(&mut self.before, out.len());
+                before.copy_from_slice(out);
+                in_blocks(out, |_, block| apply(function, block));
+            }
+            LinearActivation::Of(function) => add_bias(out, bias, width, Some(function)),
+            LinearActivation::None => add_bias(out, bias, width, None),
+        }
+    }
+
+    fn backward(
+        &mut self,
+        cx: &Cx<'_>,
+        input: &[f32],
+        out: &[f32],
+        slopes: &mut Vec<f32>,
+        into: Option<&mut Vec<f32>>,
+        gradients: &mut [f32],
+    ) {
+        let (features, width) = (self.features, self.out);
+        if let LinearActivation::Of(function) = self.activation {
+            let before = &self.before;
+            in_blocks(slopes, |start, block| {
+                let place = start..start + block.len();
+                let before = before.get(place.clone()).unwrap_or_default();
+                derive(function, block, before, &out[place]);
+            });
+        }
+        let rows = input.len() / features.max(1);
+        let matrix = Matrix::new(slopes, rows, width);
+        if let Some(weight) = self.weight.gradient(gradients) {
+            let x = Matrix::new(input, rows, features);
+            multiply(weight, matrix.transposed(), x, false, hands(width, features, rows));
+        }
+        if let Some(bias) = self.bias.gradient(gradients) {
+            column_sums(slopes, width, bias);
+        }
+        let mut into = into;
+        if let Some(into) = into.as_deref_mut() {
+            let weight = Matrix::new(self.weight.of(cx), width, features);
+            let into = sized(into, rows * features);
+            multiply(into, matrix, weight, false, hands(rows, features, width));
+        }
+        if let Some(adapter) = self.adapter {
+            let into = into.map(|into| into.as_mut_slice());
+            self.adapter_backward(cx, adapter, [input, slopes], into, gradients);
+        }
+    }
+}
+
+/// Adds a bias to every row, then applies a function.
+pub(super) fn add_bias(rows: &mut [f32], bias: &[f32], width: usize, function: Option<Function>) {
+    if rows.is_empty() {
+        return;
+    }
+    let per_block = (super::pieces::ELEMENTS / width).max(1) * width;
+    let block = |block: &mut [f32]| {
+        vectorised(|| {
+            for row in block.chunks_exact_mut(width) {
+                add_to(row, bias);
+                if let Some(function) = function {
+                    apply(function, row);
+                }
+            }
+        });
+    };
+    if rows.len() <= per_block {
+        block(rows);
+    } else {
+        rayon::prelude::ParallelSliceMut::par_chunks_mut(rows, per_block).for_each(block);
+    }
+}
+
+/// The sum of every column, in fixed pieces of rows added in their order.
+pub(super) fn column_sums(values: &[f32], width: usize, sums: &mut [f32]) {
+    let rows = values.len() / width.max(1);
+    let pieces = cut(rows, (rows / 256).clamp(1, PIECES_MAX));
+    let sum = |piece: &std::ops::Range<usize>, sums: &mut [f32]| {
+        vectorised(|| {
+            for row in values[piece.start * width..piece.end * width].chunks_exact(width) {
+                add_to(sums, row);
+            }
+        });
+    };
+    sums.fill(0.0);
+    if let [piece] = pieces.as_slice() {
+        sum(piece, sums);
+        return;
+    }
     let parts: Vec<Vec<f32>> = pieces
-        .clone()
         .into_par_iter()
         .map(|piece| {
-            let mut part = vec![0.0; rows * piece.len()];
-            multiply(&mut part, left, right.columns(piece), false);
+            let mut part = vec![0.0; width];
+            sum(&piece, &mut part);
             part
         })
         .collect();
-    if let [_] = pieces.as_slice() {
-        return parts.into_iter().next().unwrap_or_default();
-    }
-    let mut whole = vec![0.0; rows * columns];
-    for (piece, part) in pieces.iter().zip(&parts) {
-        let lines = whole.chunks_exact_mut(columns).zip(part.chunks_exact(piece.len().max(1)));
-        lines.for_each(|(line, part)| line[piece.clone()].copy_from_slice(part));
-    }
-    whole
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((batch, inputs), (outputs, columns)) = (l1.shape().dims2()?, l2.shape().dims2()?);
-        if inputs != columns || l3.shape().dims1()? != outputs {
-            bail!(
-                "linear needs weight [out, {inputs}] and bias [out], got {:?} and {:?}",
-                l2.shape(),
-                l3.shape()
-            )
-        }
-        let input = Matrix::new(argument(s1, l1)?, batch, inputs);
-        let weight = Matrix::new(argument(s2, l2)?, outputs, inputs);
-        let bias = argument(s3, l3)?;
-        let mut out = product(input, weight.transposed(), batch, outputs);
-        for line in out.chunks_exact_mut(outputs.max(1)) {
-            line.iter_mut().zip(bias).for_each(|(out, bias)| *out += *bias);
-            if self.relu {
-                line.iter_mut().for_each(|out| *out = rectified(*out));
-            }
-        }
-        result(out, (batch, outputs))
-    }
-
-    fn bwd(
-        &self,
-        input: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        out: &Tensor,
-        gradient_out: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let ((batch, inputs), outputs) = (input.dims2()?, weight.dim(0)?);
-        let gradient_out = gradient_out.contiguous()?;
-        let (storage, layout) = gradient_out.storage_and_layout();
-        let mut slopes = floats(&storage, layout)?.to_vec();
-        if self.relu {
-            let (storage, layout) = out.storage_and_layout();
-            for (slope, out) in slopes.iter_mut().zip(floats(&storage, layout)?) {
-                *slope = if *out > 0.0 { *slope } else { 0.0 };
-            }
-        }
-        let (input_storage, layout) = input.storage_and_layout();
-        let values = floats(&input_storage, layout)?;
-        let (weight_storage, layout) = weight.storage_and_layout();
-        let weights = Matrix::new(floats(&weight_storage, layout)?, outputs, inputs);
-        let slope_matrix = Matrix::new(&slopes, batch, outputs);
-
-        let input_gradient = if input.track_op() {
-            gradient(product(slope_matrix, weights, batch, inputs), input)?
-        } else {
-            None
-        };
-        let weight_gradient = weight_gradient(slope_matrix, values, batch, inputs, outputs);
-        let mut bias_gradient = vec![0.0; outputs];
-        for line in slopes.chunks_exact(outputs.max(1)) {
-            bias_gradient.iter_mut().zip(line).for_each(|(sum, slope)| *sum += *slope);
-        }
-        let weight_gradient = gradient(weight_gradient, weight)?;
-        Ok((input_gradient, weight_gradient, gradient(bias_gradient, bias)?))
-    }
-}
-
-/// `slopesᵀ × values`, the output rows cut in pieces over the threads.
-fn weight_gradient(
-    slopes: Matrix<'_>,
-    values: &[f32],
-    batch: usize,
-    inputs: usize,
-    outputs: usize,
-) -> Vec<f32> {
-    let mut weight = vec![0.0; outputs * inputs];
-    let rows = outputs.div_ceil(PIECES_MAX).max(PIECE_MIN / 2);
-    weight.par_chunks_mut((rows * inputs).max(1)).enumerate().for_each(|(index, part)| {
-        let piece = index * rows..((index + 1) * rows).min(outputs);
-        let left = slopes.columns(piece).transposed();
-        multiply(part, left, Matrix::new(values, batch, inputs), false);
-    });
-    weight
-}
-
-/// `input · weightᵀ + bias`, then max(·, 0) where `relu` is set: `[batch, in]` to `[batch, out]`,
-/// with weight `[out, in]` and bias `[out]`.
-///
-/// # Errors
-/// On other shapes and types.
-pub fn linear(input: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Tensor> {
-    input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear { relu })
+    parts.iter().for_each(|part| add_to(sums, part));
 }

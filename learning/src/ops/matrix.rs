@@ -17,6 +17,13 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// Rows that begin every `stride` values; the slice begins with the first.
+    pub(super) fn strided(values: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        let matrix = Self { values, rows, columns, row_stride: stride, column_stride: 1 };
+        assert!(matrix.extent() <= values.len(), "a matrix lies within its slice");
+        matrix
+    }
+
     /// The same values, rows and columns exchanged.
     pub(super) fn transposed(self) -> Self {
         Self {
@@ -28,45 +35,77 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The columns of a range.
-    pub(super) fn columns(self, range: std::ops::Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.columns, "columns within the matrix");
-        let start = (range.start * self.column_stride).min(self.values.len());
-        Self { values: &self.values[start..], columns: range.len(), ..self }
-    }
-
     /// One more than the largest index in use.
     fn extent(&self) -> usize {
-        if self.rows == 0 || self.columns == 0 {
-            return 0;
-        }
-        (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1
+        extent(self.rows, self.columns, self.row_stride, self.column_stride)
     }
+}
+
+fn extent(rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> usize {
+    if rows == 0 || columns == 0 {
+        return 0;
+    }
+    (rows - 1) * row_stride + (columns - 1) * column_stride + 1
+}
+
+/// Who works on a product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hands {
+    /// The calling thread.
+    One,
+    /// All threads of the pool. Rows and columns are shared out, never a sum, so the result is the
+    /// same.
+    All,
 }
 
 /// `target = left × right`, or `target += left × right`; `target` has its rows one behind the other.
 ///
-/// Runs on the calling thread. The order of additions depends on the sizes and the CPU alone.
-pub(super) fn multiply(target: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, add: bool) {
+/// The order of additions depends on the sizes and the CPU alone.
+pub(super) fn multiply(
+    target: &mut [f32],
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    add: bool,
+    hands: Hands,
+) {
+    assert_eq!(target.len(), left.rows * right.columns, "the product fills its target");
+    multiply_into(target, right.columns, left, right, 1.0, add, hands);
+}
+
+/// The same with rows of the target that begin every `stride` values, and the product scaled; what
+/// lies between the rows stays as it is.
+pub(super) fn multiply_into(
+    target: &mut [f32],
+    stride: usize,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    scale: f32,
+    add: bool,
+    hands: Hands,
+) {
     let (m, n, k) = (left.rows, right.columns, left.columns);
     assert_eq!(k, right.rows, "inner sizes agree");
-    assert_eq!(target.len(), m * n, "the product fills its target");
+    assert!(stride >= n && extent(m, n, stride, 1) <= target.len(), "rows within the target");
     assert!(left.extent() <= left.values.len() && right.extent() <= right.values.len());
     if m == 0 || n == 0 {
         return;
     }
     if k == 0 {
         if !add {
-            target.fill(0.0);
+            target.chunks_mut(stride).take(m).for_each(|row| row[..n].fill(0.0));
         }
         return;
     }
     // No overflow: strides are below the length of a slice, which is below isize::MAX.
-    let stride = |stride: usize| stride as isize;
+    let signed = |stride: usize| stride as isize;
+    let parallelism = match hands {
+        Hands::One => gemm::Parallelism::None,
+        Hands::All => gemm::Parallelism::Rayon(0),
+    };
     #[allow(unsafe_code)]
-    // SAFETY: gemm reads (rows − 1, columns − 1) of both arguments at most, which the assertions put
-    // within their slices, and writes m × n contiguous values, the length of `target`, which nobody
-    // else can hold. With `read_dst` false the target is not read.
+    // SAFETY: gemm reads (rows − 1, columns − 1) of both arguments at most, and writes the same of the
+    // target, which the assertions put within their slices; nobody else can hold the target. With
+    // `read_dst` false the target is not read.
     unsafe {
         gemm::gemm(
             m,
@@ -74,27 +113,27 @@ pub(super) fn multiply(target: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, 
             k,
             target.as_mut_ptr(),
             1,
-            stride(n),
+            signed(stride),
             add,
             left.values.as_ptr(),
-            stride(left.column_stride),
-            stride(left.row_stride),
+            signed(left.column_stride),
+            signed(left.row_stride),
             right.values.as_ptr(),
-            stride(right.column_stride),
-            stride(right.row_stride),
+            signed(right.column_stride),
+            signed(right.row_stride),
             1.0,
-            1.0,
+            scale,
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            parallelism,
         );
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Matrix, multiply};
+    use super::{Hands, Matrix, multiply, multiply_into};
 
     #[test]
     fn views_and_sums_are_those_of_the_definition() {
@@ -103,14 +142,16 @@ mod tests {
         let (a, b) = (Matrix::new(&left, 2, 3), Matrix::new(&right, 2, 3));
         // a · bᵀ
         let mut product = vec![1.0; 4];
-        multiply(&mut product, a, b.transposed(), true);
+        multiply(&mut product, a, b.transposed(), true, Hands::One);
         let at =
             |i: usize, j: usize| (0..3).map(|k| left[i * 3 + k] * right[j * 3 + k]).sum::<f32>();
         assert_eq!(product, [1.0 + at(0, 0), 1.0 + at(0, 1), 1.0 + at(1, 0), 1.0 + at(1, 1)]);
-        // aᵀ · b, columns 1 and 2
-        let mut product = vec![f32::NAN; 6];
-        multiply(&mut product, a.transposed(), b.columns(1..3), false);
-        let at = |i: usize, j: usize| left[i] * right[j] + left[3 + i] * right[3 + j];
-        assert_eq!(product, [at(0, 1), at(0, 2), at(1, 1), at(1, 2), at(2, 1), at(2, 2)]);
+        // aᵀ · b, the last two columns, doubled, into rows of three
+        let mut product = vec![7.0; 8];
+        let b = Matrix::strided(&right[1..], 2, 2, 3);
+        multiply_into(&mut product, 3, a.transposed(), b, 2.0, false, Hands::One);
+        let at = |i: usize, j: usize| 2.0 * (left[i] * right[j] + left[3 + i] * right[3 + j]);
+        let rows = [at(0, 1), at(0, 2), 7.0, at(1, 1), at(1, 2), 7.0, at(2, 1), at(2, 2)];
+        assert_eq!(product, rows);
     }
 }

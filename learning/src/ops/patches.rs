@@ -1,42 +1,64 @@
-//! Unfolding a picture into the patches that a convolution sees (im2col), and back.
+//! Unfolding a picture into the patches that a convolution sees (im2col), and back. Pictures are
+//! `[height, width, channels]`; a patch is `[kernel rows, kernel columns, channels]`.
 
-use super::convolution::Convolution;
+use tributary_core::model::Convolution;
+
+use super::pool::Window;
 
 /// The sizes of one convolution of one picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Geometry {
+pub(crate) struct Geometry {
     pub(super) channels: usize,
     pub(super) height: usize,
     pub(super) width: usize,
-    pub(super) kernel_rows: usize,
-    pub(super) kernel_columns: usize,
-    pub(super) stride: usize,
-    pub(super) padding: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) padding: [usize; 2],
+    pub(super) dilation: [usize; 2],
     pub(super) rows: usize,
     pub(super) columns: usize,
 }
 
 impl Geometry {
-    /// `None` where not even one patch fits.
-    pub(super) fn new(input: [usize; 3], kernel: [usize; 2], config: &Convolution) -> Option<Self> {
-        let [channels, height, width] = input;
-        let Convolution { stride, padding, .. } = *config;
-        let side = |size: usize, kernel: usize| {
-            Some((size + 2 * padding).checked_sub(kernel)?.checked_div(stride)? + 1)
-        };
-        let [kernel_rows, kernel_columns] = kernel;
-        let (rows, columns) = (side(height, kernel_rows)?, side(width, kernel_columns)?);
-        Some(Self {
+    /// A convolution of pictures `[channels, height, width]`.
+    pub(crate) fn of_picture(conv: &Convolution, [channels, height, width]: [usize; 3]) -> Self {
+        let square = |value| [value, value];
+        let Convolution { kernel, stride, padding, dilation, .. } = *conv;
+        let mut geometry = Self {
             channels,
             height,
             width,
-            kernel_rows,
-            kernel_columns,
-            stride,
-            padding,
-            rows,
-            columns,
-        })
+            kernel: square(kernel),
+            stride: square(stride),
+            padding: square(padding),
+            dilation: square(dilation),
+            rows: 0,
+            columns: 0,
+        };
+        geometry.rows = geometry.windows(0, height);
+        geometry.columns = geometry.windows(1, width);
+        geometry
+    }
+
+    /// A convolution of signals `[channels, length]`: pictures of one row.
+    pub(crate) fn of_signal(conv: &Convolution, [channels, length]: [usize; 2]) -> Self {
+        let mut geometry = Self::of_picture(conv, [channels, 1, length]);
+        geometry.kernel[0] = 1;
+        geometry.stride[0] = 1;
+        geometry.padding[0] = 0;
+        geometry.rows = 1;
+        geometry
+    }
+
+    /// Windows of max pooling over what the convolution makes.
+    pub(crate) fn window(&self, filters: usize, kernel: usize, stride: usize) -> Window {
+        Window { kernel, stride, height: self.rows, width: self.columns, channels: filters }
+    }
+
+    fn windows(&self, axis: usize, side: usize) -> usize {
+        let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+        let room = (side + 2 * self.padding[axis]).checked_sub(reach);
+        room.map_or(0, |room| room / self.stride[axis] + 1)
     }
 
     /// Values of the input picture.
@@ -44,9 +66,9 @@ impl Geometry {
         self.channels * self.height * self.width
     }
 
-    /// Values of one patch.
-    pub(super) fn patch_len(&self) -> usize {
-        self.channels * self.kernel_rows * self.kernel_columns
+    /// Places of the kernel.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 
     /// How many patches: the output's pixels.
@@ -54,79 +76,94 @@ impl Geometry {
         self.rows * self.columns
     }
 
-    /// The output columns of a kernel column whose input column is within the picture, and the first
-    /// of those input columns.
-    fn inside(&self, kernel_column: usize) -> (std::ops::Range<usize>, usize) {
-        let first = self.padding.saturating_sub(kernel_column).div_ceil(self.stride);
-        let end = (self.width + self.padding).saturating_sub(kernel_column).div_ceil(self.stride);
-        let end = end.min(self.columns);
-        let first = first.min(end);
-        let input = (first * self.stride + kernel_column).saturating_sub(self.padding);
-        (first..end, input.min(self.width))
+    /// The input's place under a kernel's place, where it is within the picture.
+    fn input(&self, axis: usize, out: usize, tap: usize) -> Option<usize> {
+        let place = out * self.stride[axis] + tap * self.dilation[axis];
+        let side = if axis == 0 { self.height } else { self.width };
+        place.checked_sub(self.padding[axis]).filter(|&place| place < side)
     }
 
-    /// The input row of an output row, where it is within the picture.
-    fn input_row(&self, row: usize, kernel_row: usize) -> Option<usize> {
-        (row * self.stride + kernel_row).checked_sub(self.padding).filter(|&y| y < self.height)
+    /// The kernel columns that lie within the picture at an output column, and the input column of the
+    /// first. Dilated kernels are taken place by place.
+    fn run(&self, column: usize) -> (std::ops::Range<usize>, usize) {
+        let left = column * self.stride[1];
+        let first = self.padding[1].saturating_sub(left).min(self.kernel[1]);
+        let end = (self.width + self.padding[1]).saturating_sub(left).min(self.kernel[1]);
+        (first..end.max(first), (left + first).saturating_sub(self.padding[1]))
     }
 
-    /// Calls `visit` for each row of the patch matrix with its channel, kernel row and column.
-    fn each_row(&self, mut visit: impl FnMut(usize, usize, usize, usize)) {
-        let mut index = 0;
-        for channel in 0..self.channels {
-            for kernel_row in 0..self.kernel_rows {
-                for kernel_column in 0..self.kernel_columns {
-                    visit(index, channel, kernel_row, kernel_column);
-                    index += 1;
+    /// Calls `visit` with every piece of a patch that lies within the picture, in order: offsets in the
+    /// patch matrix and in the picture, and a length; all in values.
+    #[inline(always)]
+    fn each_run(
+        &self,
+        channels: &std::ops::Range<usize>,
+        mut visit: impl FnMut(usize, usize, usize),
+    ) {
+        let width = channels.len();
+        let patch = self.taps() * width;
+        let dense = self.dilation[1] == 1 && width == self.channels;
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                let start = (row * self.columns + column) * patch;
+                for tap_row in 0..self.kernel[0] {
+                    let Some(y) = self.input(0, row, tap_row) else { continue };
+                    let line = start + tap_row * self.kernel[1] * width;
+                    let source = y * self.width;
+                    if dense {
+                        let (run, x) = self.run(column);
+                        let place = (source + x) * self.channels;
+                        visit(line + run.start * width, place, run.len() * width);
+                        continue;
+                    }
+                    for tap in 0..self.kernel[1] {
+                        let Some(x) = self.input(1, column, tap) else { continue };
+                        let place = (source + x) * self.channels + channels.start;
+                        visit(line + tap * width, place, width);
+                    }
                 }
             }
         }
     }
 
-    /// Writes the patch matrix `[patch_len, pixels]` of a picture `[channels, height, width]`; every
-    /// element is written, zeros where a patch hangs over the edge.
-    pub(super) fn unfold(&self, picture: &[f32], patches: &mut [f32]) {
-        let pixels = self.pixels();
-        self.each_row(|index, channel, kernel_row, kernel_column| {
-            let target = &mut patches[index * pixels..(index + 1) * pixels];
-            let (inside, start) = self.inside(kernel_column);
-            for (row, line) in target.chunks_exact_mut(self.columns).enumerate() {
-                let Some(y) = self.input_row(row, kernel_row) else {
-                    line.fill(0.0);
-                    continue;
-                };
-                let source = &picture[(channel * self.height + y) * self.width..][..self.width];
-                line[..inside.start].fill(0.0);
-                line[inside.end..].fill(0.0);
-                let line = &mut line[inside.clone()];
-                if self.stride == 1 {
-                    line.copy_from_slice(&source[start..start + line.len()]);
-                } else {
-                    let picked = source[start..].iter().step_by(self.stride);
-                    line.iter_mut().zip(picked).for_each(|(target, value)| *target = *value);
-                }
-            }
+    /// Whether every patch lies within the picture.
+    fn inner(&self) -> bool {
+        self.padding == [0, 0]
+    }
+
+    /// Writes the patch matrix `[pixels, taps × channels]` of some channels of a picture; zeros where a
+    /// patch hangs over the edge.
+    #[inline(always)]
+    pub(super) fn unfold(
+        &self,
+        channels: &std::ops::Range<usize>,
+        picture: &[f32],
+        patches: &mut [f32],
+    ) {
+        if !self.inner() {
+            patches.fill(0.0);
+        }
+        self.each_run(channels, |patch, place, len| {
+            copy_run(&mut patches[patch..patch + len], &picture[place..place + len]);
         });
     }
 
-    /// Adds a patch matrix's gradient back onto the picture's, the transpose of [`Self::unfold`].
-    pub(super) fn fold(&self, patches: &[f32], picture: &mut [f32]) {
-        let pixels = self.pixels();
-        self.each_row(|index, channel, kernel_row, kernel_column| {
-            let source = &patches[index * pixels..(index + 1) * pixels];
-            let (inside, start) = self.inside(kernel_column);
-            for (row, line) in source.chunks_exact(self.columns).enumerate() {
-                let Some(y) = self.input_row(row, kernel_row) else { continue };
-                let target = &mut picture[(channel * self.height + y) * self.width..][..self.width];
-                let line = &line[inside.clone()];
-                if self.stride == 1 {
-                    let target = &mut target[start..start + line.len()];
-                    target.iter_mut().zip(line).for_each(|(target, value)| *target += *value);
-                } else {
-                    let picked = target[start..].iter_mut().step_by(self.stride);
-                    picked.zip(line).for_each(|(target, value)| *target += *value);
-                }
-            }
+    /// Adds a patch matrix's slopes onto the picture's, the transpose of [`Self::unfold`].
+    #[inline(always)]
+    pub(super) fn fold(
+        &self,
+        channels: &std::ops::Range<usize>,
+        patches: &[f32],
+        picture: &mut [f32],
+    ) {
+        self.each_run(channels, |patch, place, len| {
+            super::maths::add_to(&mut picture[place..place + len], &patches[patch..patch + len]);
         });
     }
+}
+
+/// A copy without a call: runs are short.
+#[inline(always)]
+fn copy_run(target: &mut [f32], source: &[f32]) {
+    target.iter_mut().zip(source).for_each(|(target, source)| *target = *source);
 }

@@ -1,147 +1,181 @@
-//! Max pooling with the place of each maximum kept for the way back.
+//! Pooling of pictures with their channels last.
 
-use std::sync::OnceLock;
+use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSlice, ParallelSliceMut};
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
+use super::kernel::{Cx, Kernel, sized, zeroed};
+use super::maths::{add_to, vectorised};
 
-use super::buffer::{argument, floats, gradient, result};
-
-/// Square windows without padding.
+/// Square windows without padding over `[height, width, channels]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
-    /// Side of the window, in pixels; at most 255.
-    pub kernel: usize,
-    /// Step of the window, in pixels.
-    pub stride: usize,
+pub(crate) struct Window {
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
 }
 
-impl Pool {
-    /// The windows along a side; 0 where none fits.
-    pub(super) fn windows(&self, side: usize) -> usize {
+impl Window {
+    fn windows(&self, side: usize) -> usize {
         side.checked_sub(self.kernel).map_or(0, |room| room / self.stride + 1)
     }
 
-    fn check(&self) -> Result<()> {
-        if self.kernel == 0 || self.kernel > 255 || self.stride == 0 {
-            bail!("max_pool2d needs a kernel from 1 to 255 and a stride above 0, got {self:?}")
-        }
-        Ok(())
+    pub(super) fn rows(&self) -> usize {
+        self.windows(self.height)
     }
 
-    /// Pools one plane `height × width`. `places` gets the maximum's place within its window,
-    /// counted by rows. The first of equal values wins, and a NaN wins over all, as in PyTorch.
-    pub(super) fn plane(&self, width: usize, plane: &[f32], out: &mut [f32], places: &mut [u16]) {
-        let columns = self.windows(width).max(1);
-        let lines = out.chunks_exact_mut(columns).zip(places.chunks_exact_mut(columns));
-        for (row, (out, places)) in lines.enumerate() {
-            let top = &plane[row * self.stride * width..];
-            if self.kernel == 2 && self.stride == 2 {
-                pairs(top, width, out, places);
-                continue;
-            }
-            for (column, (out, place)) in out.iter_mut().zip(places).enumerate() {
-                (*out, *place) = self.window(&top[column * self.stride..], width);
-            }
-        }
+    pub(super) fn columns(&self) -> usize {
+        self.windows(self.width)
     }
 
-    fn window(&self, corner: &[f32], width: usize) -> (f32, u16) {
-        let mut best = (f32::NEG_INFINITY, 0);
-        for y in 0..self.kernel {
-            for (x, &value) in corner[y * width..][..self.kernel].iter().enumerate() {
-                if value > best.0 || value.is_nan() {
-                    best = (value, (y * self.kernel + x) as u16);
+    pub(super) fn input_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    pub(super) fn out_len(&self) -> usize {
+        self.rows() * self.columns() * self.channels
+    }
+
+    /// The first value of a window's place.
+    fn at(&self, row: usize, column: usize, tap: usize) -> usize {
+        let (y, x) = (tap / self.kernel, tap % self.kernel);
+        ((row * self.stride + y) * self.width + column * self.stride + x) * self.channels
+    }
+
+    /// The largest value of each window, and its place within the window counted by rows. The first
+    /// of equal values wins, and a NaN wins over all, as in PyTorch.
+    #[inline(always)]
+    pub(super) fn largest(&self, picture: &[f32], out: &mut [f32], places: &mut [u16]) {
+        let (columns, channels) = (self.columns(), self.channels);
+        let windows = out.chunks_exact_mut(channels).zip(places.chunks_exact_mut(channels));
+        for (index, (out, places)) in windows.enumerate() {
+            let (row, column) = (index / columns, index % columns);
+            out.copy_from_slice(&picture[self.at(row, column, 0)..][..channels]);
+            places.fill(0);
+            for tap in 1..self.kernel * self.kernel {
+                let values = &picture[self.at(row, column, tap)..][..channels];
+                for ((best, place), value) in out.iter_mut().zip(places.iter_mut()).zip(values) {
+                    let wins = (*value > *best || value.is_nan()) && !best.is_nan();
+                    *best = if wins { *value } else { *best };
+                    *place = if wins { tap as u16 } else { *place };
                 }
             }
         }
-        best
     }
 
-    /// Adds the pooled plane's gradient to the places that won.
-    pub(super) fn scatter(
-        &self,
-        width: usize,
-        gradient: &[f32],
-        places: &[u16],
-        plane: &mut [f32],
-    ) {
-        let columns = self.windows(width).max(1);
-        let lines = gradient.chunks_exact(columns).zip(places.chunks_exact(columns));
-        for (row, (line, places)) in lines.enumerate() {
-            let top = row * self.stride * width;
-            for (column, (value, place)) in line.iter().zip(places).enumerate() {
-                let (y, x) = (*place as usize / self.kernel, *place as usize % self.kernel);
-                plane[top + y * width + column * self.stride + x] += *value;
+    /// Adds slopes to the places that won.
+    #[inline(always)]
+    pub(super) fn scatter(&self, slopes: &[f32], places: &[u16], picture: &mut [f32]) {
+        let (columns, channels) = (self.columns(), self.channels);
+        let windows = slopes.chunks_exact(channels).zip(places.chunks_exact(channels));
+        for (index, (slopes, places)) in windows.enumerate() {
+            let (row, column) = (index / columns, index % columns);
+            for tap in 0..self.kernel * self.kernel {
+                let target = &mut picture[self.at(row, column, tap)..][..channels];
+                for ((target, slope), place) in target.iter_mut().zip(slopes).zip(places) {
+                    *target += if *place as usize == tap { *slope } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mean(&self, picture: &[f32], out: &mut [f32]) {
+        let (columns, channels) = (self.columns(), self.channels);
+        let taps = self.kernel * self.kernel;
+        for (index, out) in out.chunks_exact_mut(channels).enumerate() {
+            out.fill(0.0);
+            for tap in 0..taps {
+                let start = self.at(index / columns, index % columns, tap);
+                add_to(out, &picture[start..][..channels]);
+            }
+            let share = 1.0 / taps as f32;
+            out.iter_mut().for_each(|out| *out *= share);
+        }
+    }
+
+    #[inline(always)]
+    fn spread(&self, slopes: &[f32], picture: &mut [f32]) {
+        let (columns, channels) = (self.columns(), self.channels);
+        let taps = self.kernel * self.kernel;
+        let share = 1.0 / taps as f32;
+        for (index, slopes) in slopes.chunks_exact(channels).enumerate() {
+            for tap in 0..taps {
+                let start = self.at(index / columns, index % columns, tap);
+                let target = &mut picture[start..][..channels];
+                target.iter_mut().zip(slopes).for_each(|(target, slope)| *target += slope * share);
             }
         }
     }
 }
 
-/// One line of 2 × 2 windows, without branches.
-fn pairs(top: &[f32], width: usize, out: &mut [f32], places: &mut [u16]) {
-    let (first, second) = top.split_at(width);
-    let lines = first.chunks_exact(2).zip(second.chunks_exact(2));
-    for ((upper, lower), (out, place)) in lines.zip(out.iter_mut().zip(places)) {
-        let larger = |a: (f32, u16), b: (f32, u16)| if b.0 > a.0 || b.0.is_nan() { b } else { a };
-        let best = larger((upper[0], 0), (upper[1], 1));
-        let best = larger(best, (lower[0], 2));
-        (*out, *place) = larger(best, (lower[1], 3));
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PoolKind {
+    Max,
+    Mean,
+}
+
+/// Pooling as a layer of its own.
+pub(crate) struct Pool {
+    kind: PoolKind,
+    window: Window,
+    places: Vec<u16>,
+}
+
+impl Pool {
+    pub(crate) fn new(kind: PoolKind, window: Window) -> Self {
+        Self { kind, window, places: Vec::new() }
     }
 }
 
-struct MaxPool2d {
-    pool: Pool,
-    places: OnceLock<Vec<u16>>,
-}
-
-impl CustomOp1 for MaxPool2d {
-    fn name(&self) -> &'static str {
-        "max_pool2d"
+impl Kernel for Pool {
+    fn forward(&mut self, cx: &Cx<'_>, input: &[f32], out: &mut Vec<f32>) {
+        let window = self.window;
+        let size = window.out_len().max(1);
+        let out = sized(out, cx.batch * size);
+        let pictures = input.par_chunks_exact(window.input_len());
+        match self.kind {
+            PoolKind::Max => {
+                let places = sized(&mut self.places, out.len());
+                out.par_chunks_exact_mut(size)
+                    .zip(places.par_chunks_exact_mut(size))
+                    .zip(pictures)
+                    .for_each(|((out, places), picture)| {
+                        vectorised(|| window.largest(picture, out, places));
+                    });
+            }
+            PoolKind::Mean => out
+                .par_chunks_exact_mut(size)
+                .zip(pictures)
+                .for_each(|(out, picture)| vectorised(|| window.mean(picture, out))),
+        }
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (batch, channels, height, width) = layout.shape().dims4()?;
-        let input = argument(storage, layout)?;
-        let (rows, columns) = (self.pool.windows(height), self.pool.windows(width));
-        let planes = batch * channels;
-        let mut out = vec![0.0; planes * rows * columns];
-        let mut places = vec![0; out.len()];
-        let size = (rows * columns).max(1);
-        out.par_chunks_mut(size).zip(places.par_chunks_mut(size)).enumerate().for_each(
-            |(index, (out, places))| {
-                let plane = &input[index * height * width..][..height * width];
-                self.pool.plane(width, plane, out, places);
-            },
-        );
-        // An op is built for one call, so the cell is empty.
-        let _ = self.places.set(places);
-        result(out, (batch, channels, rows, columns))
+    fn backward(
+        &mut self,
+        _: &Cx<'_>,
+        input: &[f32],
+        _: &[f32],
+        slopes: &mut Vec<f32>,
+        into: Option<&mut Vec<f32>>,
+        _: &mut [f32],
+    ) {
+        let Some(into) = into else { return };
+        let (window, kind) = (self.window, self.kind);
+        let size = window.out_len().max(1);
+        let into = zeroed(into, input.len());
+        let places = &self.places;
+        into.par_chunks_exact_mut(window.input_len())
+            .zip(slopes.par_chunks_exact(size))
+            .enumerate()
+            .for_each(|(index, (picture, slopes))| {
+                vectorised(|| match kind {
+                    PoolKind::Max => {
+                        let places = &places[index * size..(index + 1) * size];
+                        window.scatter(slopes, places, picture);
+                    }
+                    PoolKind::Mean => window.spread(slopes, picture),
+                });
+            });
     }
-
-    fn bwd(&self, input: &Tensor, _: &Tensor, gradient_out: &Tensor) -> Result<Option<Tensor>> {
-        let (_, _, height, width) = input.dims4()?;
-        let gradient_out = gradient_out.contiguous()?;
-        let (storage, layout) = gradient_out.storage_and_layout();
-        let out = floats(&storage, layout)?;
-        let Some(places) = self.places.get() else { bail!("backward came before forward") };
-        let mut planes = vec![0.0; input.elem_count()];
-        let size = (self.pool.windows(height) * self.pool.windows(width)).max(1);
-        planes.par_chunks_mut((height * width).max(1)).enumerate().for_each(|(index, plane)| {
-            let place = index * size..(index + 1) * size;
-            self.pool.scatter(width, &out[place.clone()], &places[place], plane);
-        });
-        gradient(planes, input)
-    }
-}
-
-/// The largest value of each window of each channel: `[batch, channels, height, width]` to
-/// `[batch, channels, ⌊(height − kernel) ⁄ stride⌋ + 1, …]`. The gradient goes to the first of equal
-/// values.
-///
-/// # Errors
-/// On other shapes and types.
-pub fn max_pool2d(input: &Tensor, pool: Pool) -> Result<Tensor> {
-    pool.check()?;
-    input.contiguous()?.apply_op1(MaxPool2d { pool, places: OnceLock::new() })
 }

@@ -8,7 +8,7 @@ use tributary_core::model::ModelSpec;
 use tributary_core::name::ClientName;
 use tributary_core::prg::Prg;
 use tributary_core::spec::train::TrainSpec;
-use tributary_learning::data::{Dataset, idx};
+use tributary_data::{Dataset, idx};
 use tributary_learning::{Control, LearningError, TrainOutcome, TrainTask, evaluate, train};
 
 use crate::case::{self, Quiet};
@@ -18,7 +18,7 @@ const CNN: &str = "input = { shape = [1, 8, 8] }\nlayers = [\n\
     \"flatten\", { linear = 80 }, \"relu\", { linear = 4 },\n]";
 
 fn cnn() -> ModelSpec {
-    case::model(CNN, 4).expect("model")
+    case::model(CNN, &case::classes(4)).expect("model")
 }
 
 fn sgd(epochs: u32, rate: f64) -> TrainSpec {
@@ -57,6 +57,8 @@ fn run(
         train: spec,
         job_seed: 7,
         round,
+        rounds: 1,
+        frozen: None,
         client: &client,
         checkpoint: &checkpoint,
         threads,
@@ -89,7 +91,7 @@ fn the_same_task_gives_the_same_bytes_on_any_number_of_threads() {
 #[test]
 fn a_wide_model_too_is_the_same_on_any_number_of_threads() {
     let text = "input = { shape = [3, 12, 12] }\npreset = \"cifar_cnn\"";
-    let model = case::model(text, 4).expect("model");
+    let model = case::model(text, &case::classes(4)).expect("model");
     let mut prg = Prg::for_name(2, "test", "noise");
     let noise = (0..24 * 432).map(|_| prg.unit_f32()).collect();
     let labels = (0..24).map(|i| i % 4).collect();
@@ -105,12 +107,12 @@ fn a_wide_model_too_is_the_same_on_any_number_of_threads() {
 fn the_loss_falls_and_evaluation_sees_it() {
     let (model, data) = (cnn(), quarters(200));
     let start = model.initial(7);
-    let before = evaluate(&model, &start, &data, 2, &Quiet).expect("evaluate");
+    let before = evaluate(&model, &start, None, &data, 2, &Quiet).expect("evaluate");
     let trained = run(&model, &sgd(3, 0.05), &data, ("a", 1, 2)).expect("train");
     let mut end = start.clone();
     end.values_mut().iter_mut().zip(&trained.update).for_each(|(value, change)| *value += change);
-    let after = evaluate(&model, &end, &data, 2, &Quiet).expect("evaluate");
-    assert_eq!(after, evaluate(&model, &end, &data, 1, &Quiet).expect("evaluate"));
+    let after = evaluate(&model, &end, None, &data, 2, &Quiet).expect("evaluate");
+    assert_eq!(after, evaluate(&model, &end, None, &data, 1, &Quiet).expect("evaluate"));
     let (before, after) = (before.metrics().expect("some"), after.metrics().expect("some"));
     assert!(after.loss < 0.5 * before.loss, "{} to {}", before.loss, after.loss);
     assert!(after.accuracy > 0.9, "{}", after.accuracy);
@@ -129,10 +131,11 @@ fn what_does_not_fit_is_refused() {
         refuse(&model, &wide).contains("expected examples of shape [1, 8, 8], found [1, 7, 7]")
     );
     let five = Dataset::from_u8(vec![0; 64], vec![1], &[1, 8, 8], 5).expect("data");
-    assert!(refuse(&model, &five).contains("expected labels of 4 classes, found 5"));
+    assert!(refuse(&model, &five).contains("found 5 classes"));
     let other =
-        case::model("input = { shape = [64] }\nlayers = [{ linear = 4 }]", 4).expect("model");
-    let foreign = evaluate(&model, &other.initial(1), &data, 1, &Quiet).expect_err("schema");
+        case::model("input = { shape = [64] }\nlayers = [{ linear = 4 }]", &case::classes(4))
+            .expect("model");
+    let foreign = evaluate(&model, &other.initial(1), None, &data, 1, &Quiet).expect_err("schema");
     assert!(matches!(foreign, LearningError::Schema { .. }));
 }
 
@@ -166,6 +169,8 @@ fn a_caller_watches_and_stops() {
         train: &spec,
         job_seed: 7,
         round: 1,
+        rounds: 1,
+        frozen: None,
         client: &client,
         checkpoint: &checkpoint,
         threads: 1,
@@ -191,11 +196,11 @@ fn a_little_mnist_is_learnt() {
     let (digits, test) = (read("train"), read("t10k"));
     let some: Vec<usize> = (0..6000).collect();
     let digits = digits.subset(&some).expect("subset");
-    let model = case::model("preset = \"mnist_2nn\"", 10).expect("model");
+    let model = case::model("preset = \"mnist_2nn\"", &case::classes(10)).expect("model");
     let trained = run(&model, &sgd(1, 0.1), &digits, ("a", 1, 2)).expect("train");
     let mut end = model.initial(7);
     end.values_mut().iter_mut().zip(&trained.update).for_each(|(value, change)| *value += change);
-    let metrics = evaluate(&model, &end, &test, 2, &Quiet).expect("evaluate").metrics();
+    let metrics = evaluate(&model, &end, None, &test, 2, &Quiet).expect("evaluate").metrics();
     let accuracy = metrics.expect("some").accuracy;
     assert!(accuracy > 0.9, "{accuracy}");
 }

@@ -2,7 +2,7 @@
 
 use tributary_core::binding::Binding;
 use tributary_core::spec::cohort::EXAMPLES_MAX;
-use tributary_core::spec::data::{CLASSES_MAX, DataKind};
+use tributary_core::spec::data::{CLASSES_MAX, DataKind, VALUES_MAX, VOCABULARY_MAX};
 
 use super::WireFault;
 use crate::v1;
@@ -22,6 +22,8 @@ pub fn binding_to_wire(binding: &Binding) -> v1::Binding {
         shape: binding.shape.clone(),
         train_examples: binding.train_examples,
         evaluate_examples: binding.evaluate_examples,
+        targets: binding.targets,
+        vocabulary: binding.vocabulary,
     }
 }
 
@@ -39,9 +41,14 @@ pub fn binding_from_wire(wire: v1::Binding) -> Result<Binding, WireFault> {
     if !DataKind::WORDS.iter().any(|(word, _)| *word == wire.kind) {
         return Err(WireFault::new("binding.kind", "a known kind such as `image`", wire.kind));
     }
-    if wire.classes > CLASSES_MAX {
-        let expected = format!("at most {CLASSES_MAX}");
-        return Err(WireFault::new("binding.classes", expected, wire.classes.to_string()));
+    for (field, size, max) in [
+        ("binding.classes", wire.classes, CLASSES_MAX),
+        ("binding.targets", wire.targets, VALUES_MAX),
+        ("binding.vocabulary", wire.vocabulary, VOCABULARY_MAX),
+    ] {
+        if size > max {
+            return Err(WireFault::new(field, format!("at most {max}"), size.to_string()));
+        }
     }
     if wire.shape.len() > DIMENSIONS_MAX || wire.shape.contains(&0) {
         let expected = "at most 8 sizes above 0";
@@ -62,5 +69,7 @@ pub fn binding_from_wire(wire: v1::Binding) -> Result<Binding, WireFault> {
         shape: wire.shape,
         train_examples: wire.train_examples,
         evaluate_examples: wire.evaluate_examples,
+        targets: wire.targets,
+        vocabulary: wire.vocabulary,
     })
 }

@@ -1,6 +1,6 @@
 //! Statistics on the wire, and the ratios that operators are shown.
 
-use tributary_core::metrics::{Metrics, Statistics};
+use tributary_core::metrics::{Measure, Metrics, Statistics, ValueSums};
 
 use super::WireFault;
 use crate::v1;
@@ -13,27 +13,38 @@ pub fn statistics_to_wire(statistics: &Statistics) -> v1::Statistics {
         loss_sum: statistics.loss_sum,
         classes: statistics.classes,
         confusion: statistics.confusion.clone(),
+        correct: statistics.correct,
+        top_k: statistics.top_k,
+        scores: statistics.scores.clone(),
+        values: statistics.values.iter().map(|sums| sums.to_bytes().into()).collect(),
     }
 }
 
-/// Statistics from a peer: sizes and sums must agree, and be for `classes` classes.
+/// Statistics from a peer: sizes and sums must agree, and count what is expected.
 ///
 /// # Errors
 /// When they are missing, or do not add up.
 pub fn statistics_from_wire(
     wire: Option<v1::Statistics>,
-    classes: u32,
+    measure: Measure,
 ) -> Result<Statistics, WireFault> {
     let wire = wire.ok_or_else(|| WireFault::new("statistics", "statistics", "nothing"))?;
+    let values: Option<Vec<ValueSums>> =
+        wire.values.iter().map(|bytes| ValueSums::from_bytes(bytes)).collect();
+    let short = || WireFault::new("statistics.values", "64 bytes each", "another length");
     let statistics = Statistics {
         examples: wire.examples,
         loss_sum: wire.loss_sum,
         classes: wire.classes,
         confusion: wire.confusion,
+        correct: wire.correct,
+        top_k: wire.top_k,
+        scores: wire.scores,
+        values: values.ok_or_else(short)?,
     };
-    if statistics.classes != classes {
-        let found = statistics.classes.to_string();
-        return Err(WireFault::new("statistics.classes", classes.to_string(), found));
+    if statistics.measure() != measure {
+        let found = format!("{:?}", statistics.measure());
+        return Err(WireFault::new("statistics", format!("{measure:?}"), found));
     }
     match statistics.check() {
         Ok(()) => Ok(statistics),
@@ -44,7 +55,20 @@ pub fn statistics_from_wire(
 /// Ratios as the wire has them; none over no examples.
 #[must_use]
 pub fn metrics_to_wire(statistics: &Statistics) -> Option<v1::Metrics> {
-    let Metrics { loss, accuracy, macro_f1, weighted_f1, .. } = Metrics::of(statistics)?;
-    let examples = statistics.examples;
-    Some(v1::Metrics { loss, accuracy, macro_f1, weighted_f1, examples })
+    let metrics = Metrics::of(statistics)?;
+    Some(v1::Metrics {
+        loss: metrics.loss,
+        accuracy: metrics.accuracy,
+        macro_f1: metrics.macro_f1,
+        weighted_f1: metrics.weighted_f1,
+        examples: metrics.examples,
+        top_k_accuracy: metrics.top_k_accuracy,
+        macro_precision: metrics.macro_precision,
+        macro_recall: metrics.macro_recall,
+        auc: metrics.auc,
+        perplexity: metrics.perplexity,
+        rmse: metrics.values.map(|values| values.rmse),
+        mae: metrics.values.map(|values| values.mae),
+        r2: metrics.values.map(|values| values.r2),
+    })
 }

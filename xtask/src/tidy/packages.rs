@@ -11,13 +11,18 @@ use crate::cargo;
 const DIRECTION: &[(&str, &[&str])] = &[
     ("tributary-core", &[]),
     ("tributary-proto", &["tributary-core"]),
-    ("tributary-learning", &["tributary-core"]),
+    ("tributary-data", &["tributary-core"]),
+    ("tributary-learning", &["tributary-core", "tributary-data"]),
     ("tributary-coordinator", &["tributary-core", "tributary-proto"]),
-    ("tributary-client", &["tributary-core", "tributary-proto", "tributary-learning"]),
+    (
+        "tributary-client",
+        &["tributary-core", "tributary-data", "tributary-proto", "tributary-learning"],
+    ),
     (
         "tributary",
         &[
             "tributary-core",
+            "tributary-data",
             "tributary-proto",
             "tributary-coordinator",
             "tributary-client",

@@ -1,0 +1,127 @@
+//! The trainer of the house: the site's rows in memory, kernels and optimiser from `learning`.
+
+use tributary_core::binding::Binding;
+use tributary_core::metrics::Statistics;
+use tributary_core::spec::data::DataKind;
+use tributary_data::open::{Opened, open};
+use tributary_data::wanted::Wanted;
+use tributary_data::{DataError, Dataset};
+use tributary_learning::{LearningError, TrainTask};
+
+use super::{Control, Order, Trained, Trainer, TrainerError};
+use crate::config::DataConfig;
+
+/// Trains a spec's model on data that was read once.
+pub struct LocalTrainer {
+    binding: Option<Binding>,
+    train: Option<Dataset>,
+    evaluate: Option<Dataset>,
+    threads: usize,
+}
+
+impl LocalTrainer {
+    /// Reads a site's files.
+    ///
+    /// # Errors
+    /// When a file is not what it must be: its name, the place, what was expected, what came.
+    pub fn open(config: &DataConfig, threads: usize) -> Result<Self, DataError> {
+        let opened = open(&config.source, &Wanted::default())?;
+        let binding = Some(opened.binding(&config.name));
+        let Opened { train, evaluate, .. } = opened;
+        Ok(Self { binding, train, evaluate, threads })
+    }
+
+    /// A trainer on pictures that are in memory already.
+    #[must_use]
+    pub fn new(
+        name: String,
+        train: Option<Dataset>,
+        evaluate: Option<Dataset>,
+        threads: usize,
+    ) -> Self {
+        let size = |&size: &usize| u32::try_from(size).unwrap_or(u32::MAX);
+        let count = |rows: &Option<Dataset>| rows.as_ref().map_or(0, |rows| rows.len() as u64);
+        let binding = train.as_ref().or(evaluate.as_ref()).map(|any| Binding {
+            name,
+            kind: DataKind::Image.word().to_owned(),
+            classes: any.classes(),
+            targets: 0,
+            vocabulary: 0,
+            shape: any.shape().iter().map(size).collect(),
+            train_examples: count(&train),
+            evaluate_examples: count(&evaluate),
+        });
+        Self { binding, train, evaluate, threads }
+    }
+
+    fn rows<'a>(&self, rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, TrainerError> {
+        let none = || TrainerError::Unable(format!("this site has no rows to {what}"));
+        rows.as_ref().ok_or_else(none)
+    }
+}
+
+impl Trainer for LocalTrainer {
+    fn bindings(&self) -> Vec<Binding> {
+        self.binding.iter().cloned().collect()
+    }
+
+    fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {
+        let rows = self.rows(&self.train, "train on")?;
+        let task = TrainTask {
+            model: &order.spec.model,
+            train: &order.spec.train,
+            job_seed: order.spec.seed,
+            round: order.round,
+            rounds: order.spec.rounds,
+            frozen: None,
+            client: order.client,
+            checkpoint: order.checkpoint,
+            threads: self.threads,
+        };
+        let outcome =
+            tributary_learning::train(&task, rows, &Following(control)).map_err(unable)?;
+        Ok(Trained {
+            update: outcome.update,
+            examples: outcome.examples,
+            statistics: outcome.statistics,
+        })
+    }
+
+    fn evaluate(
+        &self,
+        order: &Order<'_>,
+        control: &dyn Control,
+    ) -> Result<Statistics, TrainerError> {
+        let rows = self.rows(&self.evaluate, "evaluate on")?;
+        let (model, checkpoint) = (&order.spec.model, order.checkpoint);
+        tributary_learning::evaluate(
+            model,
+            checkpoint,
+            None,
+            rows,
+            self.threads,
+            &Following(control),
+        )
+        .map_err(unable)
+    }
+}
+
+fn unable(error: LearningError) -> TrainerError {
+    match error {
+        LearningError::Cancelled => TrainerError::Cancelled,
+        error => TrainerError::Unable(error.to_string()),
+    }
+}
+
+/// The agent's control in `learning`'s words.
+struct Following<'a>(&'a dyn Control);
+
+impl tributary_learning::Control for Following<'_> {
+    fn progress(&self, done_batches: u64, total_batches: u64) {
+        self.0.progress(done_batches, total_batches);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}

@@ -1,0 +1,174 @@
+//! Rows with columns: a table of numbers, or texts where a `text_column` is named.
+//!
+//! ```toml
+//! format = "csv"                    # or "tsv", "parquet", "jsonl"
+//! file = "train.csv.gz"             # or files; evaluate_file(s)
+//! header = false                    # csv, tsv: also delimiter, quotes
+//! names = ["age", "pain", "sick"]   # or columns by position: label_column = 2
+//! label_column = "sick"             # with classes, class_names or label_above;
+//! label_above = 0                   # or target_columns = ["pressure"]
+//! missing = "error"                 # "drop" | "constant" | "flag", with fill = 0.0
+//! missing_words = ["", "?"]
+//! features = [                      # all other columns where this is not given
+//!   { column = "age", mean = 54.0, deviation = 9.0, missing = "flag" },
+//!   { column = "pain", categories = [1, 2, 3, 4] },
+//! ]
+//! client_column = "hospital"
+//! client = "va"                     # keeps the rows of one client
+//! validation_fraction = 0.1         # also validation_seed, validation_by = "rows" | "clients"
+//! ```
+
+use std::path::Path;
+
+use toml::Value;
+use tributary_core::document::{Section, show};
+use tributary_core::spec::data::VALUES_MAX;
+
+use super::{Format, TextRows, keys, texts};
+use crate::rows::{Dialect, RowFormat};
+use crate::table::{Encoding, Feature, MISSING_WORDS, Missing, TableColumns, TableTarget};
+use crate::text::TextColumns;
+
+/// Most categories of one column: more is a vocabulary.
+const CATEGORIES_MAX: usize = 4096;
+
+pub(super) fn read(section: &mut Section, base: &Path, rows: RowFormat) -> Option<Format> {
+    let rows = match rows {
+        RowFormat::Delimited(dialect) => RowFormat::Delimited(read_dialect(section, dialect)),
+        other => other,
+    };
+    let parts = keys::files(section, base);
+    let client = keys::column(section, "client_column");
+    if section.has("text_column") {
+        let text = keys::column(section, "text_column");
+        let label = keys::column(section, "label_column");
+        let label = label.map(|column| (column, keys::label_map(section)));
+        let (tokens, steps) = texts::read_tokens(section, base);
+        let columns = TextColumns { text: text?, label, client };
+        return Some(Format::TextRows(TextRows { parts, rows, columns, tokens: tokens?, steps }));
+    }
+    let missing = read_missing(section, Missing::Refuse);
+    let missing_words = keys::strings(section, "missing_words")
+        .unwrap_or_else(|| MISSING_WORDS.map(str::to_owned).to_vec());
+    let features = read_features(section, missing);
+    let target = read_target(section);
+    let columns = TableColumns { features, missing, missing_words, target: target?, client };
+    Some(Format::Table { parts, rows, columns })
+}
+
+fn read_dialect(section: &mut Section, default: Dialect) -> Dialect {
+    let words = [(",", b','), (";", b';'), ("\t", b'\t'), ("|", b'|'), (" ", b' ')];
+    let delimiter = section.choice("delimiter", &words, Some(default.delimiter));
+    let quotes = section.boolean("quotes", Some(default.quotes));
+    let header = section.boolean("header", Some(default.header));
+    let names = keys::strings(section, "names").unwrap_or_default();
+    if header && !names.is_empty() {
+        section.fault("names", "names only where `header = false`", "names beside a header");
+    }
+    Dialect { delimiter: delimiter.unwrap_or(default.delimiter), quotes, header, names }
+}
+
+/// `missing` (and `fill`) of a table or of one feature.
+fn read_missing(section: &mut Section, default: Missing) -> Missing {
+    let (word, fill) = match default {
+        Missing::Refuse => ("error", 0.0),
+        Missing::Drop => ("drop", 0.0),
+        Missing::Constant(fill) => ("constant", fill),
+        Missing::Flag(fill) => ("flag", fill),
+    };
+    let words = ["error", "drop", "constant", "flag"].map(|word| (word, word));
+    let word = section.choice("missing", &words, Some(word)).unwrap_or(word);
+    let bounds = -keys::NUMBER_MAX..=keys::NUMBER_MAX;
+    let fill = section.number("fill", bounds, Some(f64::from(fill))) as f32;
+    match word {
+        "drop" => Missing::Drop,
+        "constant" => Missing::Constant(fill),
+        "flag" => Missing::Flag(fill),
+        _ => Missing::Refuse,
+    }
+}
+
+fn read_features(section: &mut Section, missing: Missing) -> Option<Vec<Feature>> {
+    let list = section.optional_list("features")?;
+    if list.is_empty() {
+        section.fault("features", "at least one column, or no such key for all", "none");
+    }
+    let mut features = Vec::with_capacity(list.len());
+    for (path, value) in list {
+        let feature = match value {
+            Value::Table(table) => {
+                let mut inner = section.below(path, table);
+                let feature = read_feature(&mut inner, missing);
+                inner.finish();
+                feature
+            }
+            other => keys::one_column(section, path, &other)
+                .map(|column| Feature::number(column, missing)),
+        };
+        features.extend(feature);
+    }
+    Some(features)
+}
+
+fn read_feature(section: &mut Section, missing: Missing) -> Option<Feature> {
+    let column = keys::required_column(section, "column");
+    let missing = read_missing(section, missing);
+    let bounds = || -keys::NUMBER_MAX..=keys::NUMBER_MAX;
+    let encoding = match read_categories(section) {
+        Some(categories) => Encoding::OneHot(categories),
+        None => {
+            let mean = section.number("mean", bounds(), Some(0.0));
+            let deviation = section.number("deviation", bounds(), Some(1.0));
+            if deviation == 0.0 {
+                section.fault("deviation", "a number other than 0", "0");
+            }
+            Encoding::Number { mean, deviation }
+        }
+    };
+    Some(Feature { column: column?, encoding, missing })
+}
+
+/// Categories are texts or whole numbers.
+fn read_categories(section: &mut Section) -> Option<Vec<String>> {
+    let list = section.optional_list("categories")?;
+    let mut categories = Vec::with_capacity(list.len());
+    for (path, value) in list {
+        match value {
+            Value::String(text) => categories.push(text),
+            Value::Integer(number) => categories.push(number.to_string()),
+            other => section.fault_at(path, "a text or a whole number", show(&other)),
+        }
+    }
+    let mut sorted = categories.clone();
+    sorted.sort();
+    sorted.dedup();
+    if sorted.len() < categories.len() || !(1..=CATEGORIES_MAX).contains(&categories.len()) {
+        let expected = format!("1 to {CATEGORIES_MAX} different categories");
+        section.fault("categories", expected, format!("a list of {}", categories.len()));
+    }
+    Some(categories)
+}
+
+fn read_target(section: &mut Section) -> Option<TableTarget> {
+    match (section.has("label_column"), section.has("target_columns")) {
+        (true, true) => {
+            section.fault("target_columns", "either `label_column` or `target_columns`", "both");
+            let _ = (section.take("label_column"), section.take("target_columns"));
+            None
+        }
+        (false, true) => {
+            let columns = keys::columns(section, "target_columns")?;
+            if columns.is_empty() || columns.len() > VALUES_MAX as usize {
+                let expected = format!("1 to {VALUES_MAX} columns");
+                let found = format!("a list of {}", columns.len());
+                section.fault("target_columns", expected, found);
+            }
+            Some(TableTarget::Values(columns))
+        }
+        _ => {
+            let column = keys::required_column(section, "label_column");
+            let map = keys::label_map(section);
+            Some(TableTarget::Label(column?, map))
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Opening a site's data set: its files read, clients numbered, rows held out, and everything
+//! compared with what is wanted.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use tributary_core::binding::Binding;
+use tributary_core::spec::data::DataKind;
+
+use super::array::{ArrayConfig, ArrayTarget};
+use super::clients::{Clients, read_groups};
+use super::config::{CifarFiles, Format, IdxFiles, Parts, SourceConfig, WavConfig};
+use super::error::listed;
+use super::images::Frame;
+use super::label::LabelMap;
+use super::loaded::{Loaded, Notes, held, pixel_set};
+use super::normalise::Normalise;
+use super::rows::Column;
+use super::split::split;
+use super::summary::Summary;
+use super::table::{TableColumns, TableTarget};
+use super::text::TextColumns;
+use super::token::Tokens;
+use super::wav::{Layout, Recordings};
+use super::{DataError, Dataset, Wanted, array, cifar, idx, images, table, text, wav};
+
+/// A site's data in memory.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// What the rows are.
+    pub kind: DataKind,
+    /// Rows to train on.
+    pub train: Option<Dataset>,
+    /// Rows that are only ever scored.
+    pub evaluate: Option<Dataset>,
+    /// The names of the clients whose rows these are; a data set's writers are positions in it.
+    pub clients: Vec<String>,
+    /// What was noticed while reading.
+    pub notes: Parts<Notes>,
+}
+
+impl Opened {
+    /// What the site would contribute, for a person to look at.
+    ///
+    /// # Errors
+    /// None that a sound data set has.
+    pub fn summary(&self) -> Result<Summary, DataError> {
+        Summary::of(self)
+    }
+
+    /// What the coordinator hears of the data under a name: the kind, counts and sizes.
+    #[must_use]
+    pub fn binding(&self, name: &str) -> Binding {
+        let first = self.train.as_ref().or(self.evaluate.as_ref());
+        let rows = |data: &Option<Dataset>| data.as_ref().map_or(0, |data| data.len() as u64);
+        // Sizes and widths are bounded far below u32.
+        let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+        Binding {
+            name: name.to_owned(),
+            kind: self.kind.word().to_owned(),
+            classes: first.map_or(0, Dataset::classes),
+            targets: first.map_or(0, |data| narrow(data.width())),
+            vocabulary: first.map_or(0, Dataset::vocabulary),
+            shape: first.map_or(&[][..], Dataset::shape).iter().copied().map(narrow).collect(),
+            train_examples: rows(&self.train),
+            evaluate_examples: rows(&self.evaluate),
+        }
+    }
+
+    /// Whether every file is still what it was when it was read.
+    ///
+    /// # Errors
+    /// [`DataError::Changed`] for the first that is not, [`DataError::Read`] for one that is gone.
+    pub fn verify(&self) -> Result<(), DataError> {
+        let parts = [&self.notes.train, &self.notes.evaluate];
+        parts.into_iter().flatten().flat_map(|notes| &notes.files).try_for_each(|s| s.verify())
+    }
+}
+
+/// Reads what a site's `[data]` table names.
+///
+/// # Errors
+/// On everything that is wrong with the files, each error with the file, the place, what was
+/// expected, what came and what to do; and where the data are not what is wanted.
+pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError> {
+    let normalise = config.normalise.as_ref().or(wanted.normalise.as_ref());
+    let reader = Reader { wanted, normalise };
+    let parts = reader.read(&config.format)?;
+    let names: BTreeSet<&String> = [&parts.train, &parts.evaluate]
+        .into_iter()
+        .flatten()
+        .filter_map(|loaded| loaded.clients.as_ref())
+        .flat_map(Clients::names)
+        .collect();
+    let clients: Vec<String> = names.into_iter().cloned().collect();
+    let keep = config.client.as_ref().map(|name| chosen(name, &clients)).transpose()?;
+    let (train, train_notes) = finish(parts.train, &clients, keep)?;
+    let (evaluate, evaluate_notes) = finish(parts.evaluate, &clients, keep)?;
+    let (train, evaluate) = match (train, &config.validation) {
+        (Some(train), Some(how)) if evaluate.is_none() => {
+            let (train, held) = split(&train, how)?;
+            (Some(train), Some(held))
+        }
+        (train, _) => (train, evaluate),
+    };
+    let first = train.as_ref().or(evaluate.as_ref());
+    let axes = first.map_or(0, |data| data.shape().len());
+    let kind = config.format.kind().unwrap_or(match (&config.format, axes) {
+        (_, 3) => DataKind::Image,
+        (Format::Arrays { .. }, 1) => DataKind::Table,
+        _ => DataKind::Series,
+    });
+    for data in [&train, &evaluate].into_iter().flatten() {
+        wanted.check(kind, data)?;
+    }
+    let notes = Parts { train: train_notes, evaluate: evaluate_notes };
+    Ok(Opened { kind, train, evaluate, clients, notes })
+}
+
+/// The number of the one client whose rows are kept.
+fn chosen(name: &String, clients: &[String]) -> Result<u32, DataError> {
+    let at = clients.binary_search(name).map_err(|_| DataError::Unfit {
+        what: "list of clients",
+        expected: format!("the client {name:?}"),
+        found: listed(clients),
+        advice: "correct `client` in [data], or name a `client_column`".into(),
+    })?;
+    // Clients are bounded far below u32.
+    Ok(at as u32)
+}
+
+type Finished = (Option<Dataset>, Option<Notes>);
+
+/// Numbers the rows' clients, and keeps those of one where that is asked for.
+fn finish(
+    loaded: Option<Loaded>,
+    names: &[String],
+    keep: Option<u32>,
+) -> Result<Finished, DataError> {
+    let Some(Loaded { data, clients, notes }) = loaded else { return Ok((None, None)) };
+    let data = match &clients {
+        Some(clients) => data.with_writers(clients.renumbered(names))?,
+        None => data,
+    };
+    let Some(keep) = keep else { return Ok((Some(data), Some(notes))) };
+    let writers = data.writers().unwrap_or_default();
+    let mine = writers.iter().enumerate().filter(|(_, writer)| **writer == keep);
+    let mine: Vec<usize> = mine.map(|(at, _)| at).collect();
+    let data = data.subset(&mine)?;
+    Ok(((!data.is_empty()).then_some(data), Some(notes)))
+}
+
+fn both<T>(
+    parts: &Parts<T>,
+    mut read: impl FnMut(&T) -> Result<Loaded, DataError>,
+) -> Result<Parts<Loaded>, DataError> {
+    let train = parts.train.as_ref().map(&mut read).transpose()?;
+    Ok(Parts { train, evaluate: parts.evaluate.as_ref().map(read).transpose()? })
+}
+
+/// Reads parts of one format.
+struct Reader<'a> {
+    wanted: &'a Wanted,
+    normalise: Option<&'a Normalise>,
+}
+
+impl Reader<'_> {
+    fn read(&self, format: &Format) -> Result<Parts<Loaded>, DataError> {
+        let shape = self.wanted.shape.as_deref();
+        match format {
+            Format::Idx { parts, classes, client } => {
+                let labels = LabelMap::Numbers { classes: *classes, first: 0 };
+                let classes = labels.resolved(self.wanted)?.classes();
+                both(parts, |files| self.idx(files, classes, client.as_ref()))
+            }
+            Format::Cifar { parts, variant, client } => both(parts, |files: &CifarFiles| {
+                let loaded = cifar::load(&files.files, *variant, self.normalise)?;
+                let first = files.files.first().cloned().unwrap_or_default();
+                grouped(loaded, files.groups.as_ref(), client.as_ref(), &first)
+            }),
+            Format::Images { parts, labels, channels, size } => {
+                let labels = labels.resolved(self.wanted)?;
+                let frame = Frame::of(*channels, *size, shape);
+                both(parts, |listing| images::load(listing, &labels, frame, self.normalise))
+            }
+            Format::Table { parts, rows, columns } => {
+                let columns = self.table_columns(columns)?;
+                both(parts, |files| table::load(rows, files, &columns, self.normalise))
+            }
+            Format::TextRows(config) => {
+                let steps = self.steps(config.steps)?;
+                let tokens = Tokens::open(&config.tokens, self.wanted)?;
+                let label = config.columns.label.as_ref();
+                let label = label.map(|(c, map)| Ok((c.clone(), map.resolved(self.wanted)?)));
+                let columns = TextColumns { label: label.transpose()?, ..config.columns.clone() };
+                both(&config.parts, |files| {
+                    text::load_rows(&config.rows, files, &columns, &tokens, steps)
+                })
+            }
+            Format::Text { parts, tokens, steps } => {
+                let steps = self.steps(*steps)?;
+                let tokens = Tokens::open(tokens, self.wanted)?;
+                both(parts, |files| text::load_files(files, &tokens, steps))
+            }
+            Format::Arrays { parts, .. } => both(parts, |config| self.array(config)),
+            Format::Wav(config) => self.wav(config),
+        }
+    }
+
+    fn idx(
+        &self,
+        files: &IdxFiles,
+        classes: u32,
+        client: Option<&Column>,
+    ) -> Result<Loaded, DataError> {
+        let (pictures, labels) = idx::read_pair(&files.images, &files.labels, classes)?;
+        let shape = [1, pictures.value.rows, pictures.value.columns];
+        let numbers = labels.value.into_iter().map(u32::from).collect();
+        let data = pixel_set(pictures.value.pixels, numbers, &shape, classes, self.normalise);
+        let stamps = vec![pictures.stamp, labels.stamp];
+        let loaded = Loaded::new(data.map_err(held(&files.images))?, stamps);
+        grouped(loaded, files.groups.as_ref(), client, &files.images)
+    }
+
+    fn table_columns(&self, columns: &TableColumns) -> Result<TableColumns, DataError> {
+        let scaled = columns.features.iter().flatten().any(|feature| feature.is_scaled());
+        if scaled && self.normalise.is_some() {
+            return Err(DataError::Unfit {
+                what: "normalisation",
+                expected: "one set of constants".to_owned(),
+                found: "`mean` and `deviation` of features, and `normalise` beside them".to_owned(),
+                advice: "take one of them out of [data] or of the job".into(),
+            });
+        }
+        let mut columns = columns.clone();
+        if let TableTarget::Label(_, map) = &mut columns.target {
+            *map = map.resolved(self.wanted)?;
+        }
+        Ok(columns)
+    }
+
+    fn array(&self, config: &ArrayConfig) -> Result<Loaded, DataError> {
+        let mut config = config.clone();
+        if let ArrayTarget::Labels(_, map) = &mut config.target {
+            *map = map.resolved(self.wanted)?;
+        }
+        array::load(&config, self.normalise)
+    }
+
+    fn wav(&self, config: &WavConfig) -> Result<Parts<Loaded>, DataError> {
+        let shape = self.wanted.shape.as_deref();
+        let mels = config.mel.mels;
+        let layout = config.layout.unwrap_or(match shape {
+            Some([1, _, _]) => Layout::Picture,
+            Some(&[first, second]) if first == mels && second != mels => Layout::Channels,
+            _ => Layout::Steps,
+        });
+        let steps = match (config.steps, layout, shape) {
+            (Some(steps), _, _) => Some(steps),
+            (None, Layout::Picture, Some(&[_, _, steps])) => Some(steps),
+            (None, Layout::Channels, Some(&[_, steps])) => Some(steps),
+            (None, Layout::Steps, Some(&[steps, _])) => Some(steps),
+            _ => None,
+        };
+        let steps = steps.ok_or_else(no_steps)?;
+        let labels = config.labels.resolved(self.wanted)?;
+        let recordings = Recordings { mel: config.mel, steps, layout };
+        both(&config.parts, |listing| wav::load(listing, &labels, &recordings, self.normalise))
+    }
+
+    /// The steps of texts: the site's, else the job's.
+    fn steps(&self, configured: Option<usize>) -> Result<usize, DataError> {
+        let wanted = match self.wanted.shape.as_deref() {
+            Some(&[steps]) => Some(steps),
+            _ => None,
+        };
+        configured.or(wanted).filter(|&steps| steps > 0).ok_or_else(no_steps)
+    }
+}
+
+fn no_steps() -> DataError {
+    DataError::Unfit {
+        what: "length",
+        expected: "a number of steps from the job or the configuration".to_owned(),
+        found: "none".to_owned(),
+        advice: "give `steps` in [data]".into(),
+    }
+}
+
+/// Adds the clients of a group file.
+fn grouped(
+    mut loaded: Loaded,
+    groups: Option<&PathBuf>,
+    column: Option<&Column>,
+    rows_of: &std::path::Path,
+) -> Result<Loaded, DataError> {
+    if let Some(groups) = groups {
+        let (clients, stamp) = read_groups(groups, column, loaded.data.len(), rows_of)?;
+        loaded.clients = Some(clients);
+        loaded.notes.files.push(stamp);
+    }
+    Ok(loaded)
+}
+
+#[cfg(test)]
+mod tests;

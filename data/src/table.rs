@@ -1,0 +1,357 @@
+//! Rows of a table as examples: numbers, categories as one-hot, missing values by a stated policy,
+//! normalised by given constants, and a label or numbers to predict.
+//!
+//! Nothing here is computed from the rows: categories, constants and classes are given, so that
+//! every site encodes the same way.
+
+use std::path::{Path, PathBuf};
+
+use super::clients::Clients;
+use super::file::{Stamp, malformed};
+use super::label::LabelMap;
+use super::loaded::{Loaded, Notes, check_room, held};
+use super::normalise::Normalise;
+use super::rows::{Cell, Column, RowFormat, RowSink, Spot, read};
+use super::{DataError, Dataset, Place};
+
+/// Cells that mean "not known" where the configuration says nothing else.
+pub const MISSING_WORDS: [&str; 5] = ["", "?", "NA", "NaN", "nan"];
+
+/// What to do where a feature's value is missing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Missing {
+    /// Refuse the file.
+    Refuse,
+    /// Leave the row out; the summary counts it.
+    Drop,
+    /// Put this in its place, after `mean` and `deviation`; a category becomes all zeros.
+    Constant(f32),
+    /// As [`Missing::Constant`], and one more feature: 1 where the value is missing, else 0.
+    Flag(f32),
+}
+
+/// How a column becomes numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Encoding {
+    /// (value − `mean`) ⁄ `deviation`.
+    Number {
+        /// What is subtracted.
+        mean: f64,
+        /// What is divided by; not 0.
+        deviation: f64,
+    },
+    /// One feature a category: 1 for the row's, 0 for the others.
+    OneHot(Vec<String>),
+}
+
+/// One feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    /// Where it stands.
+    pub column: Column,
+    /// How it becomes numbers.
+    pub encoding: Encoding,
+    /// What to do where it is missing.
+    pub missing: Missing,
+}
+
+/// What is predicted of a row of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableTarget {
+    /// A class.
+    Label(Column, LabelMap),
+    /// Numbers.
+    Values(Vec<Column>),
+}
+
+/// Which columns of a table are what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableColumns {
+    /// The features in order; none for all columns that are nothing else, as plain numbers.
+    pub features: Option<Vec<Feature>>,
+    /// What happens to missing values where `features` is not given.
+    pub missing: Missing,
+    /// Cells that mean "not known".
+    pub missing_words: Vec<String>,
+    /// What is predicted.
+    pub target: TableTarget,
+    /// Whose row it is.
+    pub client: Option<Column>,
+}
+
+impl Encoding {
+    fn width(&self) -> usize {
+        match self {
+            Self::Number { .. } => 1,
+            Self::OneHot(categories) => categories.len(),
+        }
+    }
+}
+
+impl Feature {
+    /// A column as a plain number.
+    #[must_use]
+    pub fn number(column: Column, missing: Missing) -> Self {
+        Self { column, encoding: Encoding::Number { mean: 0.0, deviation: 1.0 }, missing }
+    }
+
+    /// Whether it is normalised by constants of its own.
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        match self.encoding {
+            Encoding::Number { mean, deviation } => mean != 0.0 || deviation != 1.0,
+            Encoding::OneHot(_) => false,
+        }
+    }
+
+    /// How many numbers of an example it makes.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.encoding.width() + usize::from(matches!(self.missing, Missing::Flag(_)))
+    }
+}
+
+impl TableColumns {
+    /// All columns that are neither target nor client, as plain numbers.
+    pub(crate) fn others(
+        &self,
+        file: &Path,
+        there: Option<&[String]>,
+    ) -> Result<Vec<Feature>, DataError> {
+        let Some(there) = there else {
+            let advice = "list `features` in the configuration";
+            let found = "a format whose rows may each have others";
+            return Err(malformed(file, Place::Whole, "columns in a fixed order", found, advice));
+        };
+        let taken: Vec<Column> = self.targets().into_iter().chain(self.client.clone()).collect();
+        let is_free = |at: usize, name: &String| {
+            !taken.iter().any(|column| match column {
+                Column::Name(known) => known == name,
+                Column::Position(known) => *known == at,
+            })
+        };
+        let free = there.iter().enumerate().filter(|(at, name)| is_free(*at, name));
+        let feature = |name: &String| Feature::number(Column::Name(name.clone()), self.missing);
+        Ok(free.map(|(_, name)| feature(name)).collect())
+    }
+
+    /// Whether a cell means "not known".
+    pub(crate) fn is_missing(&self, cell: Cell<'_>) -> bool {
+        match cell {
+            Cell::Missing => true,
+            Cell::Number(number) => number.is_nan(),
+            Cell::Text(text) => {
+                let text = text.trim();
+                self.missing_words.iter().any(|word| word == text)
+            }
+        }
+    }
+
+    fn targets(&self) -> Vec<Column> {
+        match &self.target {
+            TableTarget::Label(column, _) => vec![column.clone()],
+            TableTarget::Values(columns) => columns.clone(),
+        }
+    }
+}
+
+/// Reads files of rows as examples of shape `[features]`.
+pub(crate) fn load(
+    format: &RowFormat,
+    files: &[PathBuf],
+    columns: &TableColumns,
+    normalise: Option<&Normalise>,
+) -> Result<Loaded, DataError> {
+    let mut sink = TableSink::new(columns);
+    let stamps = read(format, files, &mut sink)?;
+    let first = files.first().map_or(Path::new(""), PathBuf::as_path);
+    sink.finish(first, stamps, normalise)
+}
+
+struct TableSink<'a> {
+    columns: &'a TableColumns,
+    features: Vec<Feature>,
+    inputs: Vec<f32>,
+    labels: Vec<u32>,
+    values: Vec<f32>,
+    rows: usize,
+    clients: Option<Clients>,
+    missing: Vec<u64>,
+    dropped: u64,
+}
+
+impl<'a> TableSink<'a> {
+    fn new(columns: &'a TableColumns) -> Self {
+        let features = columns.features.clone().unwrap_or_default();
+        Self {
+            columns,
+            missing: vec![0; features.len()],
+            features,
+            inputs: Vec::new(),
+            labels: Vec::new(),
+            values: Vec::new(),
+            rows: 0,
+            clients: columns.client.as_ref().map(|_| Clients::default()),
+            dropped: 0,
+        }
+    }
+
+    fn push_missing(&mut self, at: usize) {
+        let feature = &self.features[at];
+        let width = feature.encoding.width();
+        let one_hot = matches!(feature.encoding, Encoding::OneHot(_));
+        match feature.missing {
+            // Both were dealt with before a number was pushed.
+            Missing::Refuse | Missing::Drop => {}
+            Missing::Constant(fill) | Missing::Flag(fill) => {
+                let fill = if one_hot { 0.0 } else { fill };
+                self.inputs.extend(std::iter::repeat_n(fill, width));
+                if matches!(feature.missing, Missing::Flag(_)) {
+                    self.inputs.push(1.0);
+                }
+            }
+        }
+    }
+
+    fn push_present(&mut self, at: usize, spot: Spot<'_>, cell: Cell<'_>) -> Result<(), DataError> {
+        let feature = &self.features[at];
+        match &feature.encoding {
+            Encoding::Number { mean, deviation } => {
+                let value = finite(spot, &feature.column, cell)?;
+                self.inputs.push(((value - mean) / deviation) as f32);
+            }
+            Encoding::OneHot(categories) => {
+                let text = cell.text();
+                let text = text.trim();
+                let same = |category: &String| {
+                    category == text
+                        || matches!((category.parse::<f64>(), cell.number()), (Ok(a), Some(b)) if a == b)
+                };
+                let hit = categories.iter().position(same).ok_or_else(|| {
+                    let expected =
+                        format!("one of the categories {}", super::error::listed(categories));
+                    let advice = "add the category at every site, or mend the value";
+                    spot.wrong(&feature.column, expected, cell.shown(), advice)
+                })?;
+                let hot = (0..categories.len()).map(|at| f32::from(u8::from(at == hit)));
+                self.inputs.extend(hot);
+            }
+        }
+        if matches!(feature.missing, Missing::Flag(_)) {
+            self.inputs.push(0.0);
+        }
+        Ok(())
+    }
+
+    /// Counts what is missing; whether the row stays.
+    fn keeps(&mut self, spot: Spot<'_>, cells: &[Cell<'_>]) -> Result<bool, DataError> {
+        let mut keep = true;
+        for at in 0..self.features.len() {
+            let cell = cells.get(at).copied().unwrap_or(Cell::Missing);
+            if !self.columns.is_missing(cell) {
+                continue;
+            }
+            let feature = &self.features[at];
+            if feature.missing == Missing::Refuse {
+                let advice = "fill the value, or choose how `missing` values are taken";
+                return Err(spot.wrong(&feature.column, "a value", cell.shown(), advice));
+            }
+            keep &= feature.missing != Missing::Drop;
+            self.missing[at] += 1;
+        }
+        Ok(keep)
+    }
+
+    fn push_targets(&mut self, spot: Spot<'_>, cells: &[Cell<'_>]) -> Result<usize, DataError> {
+        let cell = |at: usize| cells.get(at).copied().unwrap_or(Cell::Missing);
+        match &self.columns.target {
+            TableTarget::Label(column, map) => {
+                let label = if self.columns.is_missing(cell(0)) { Cell::Missing } else { cell(0) };
+                self.labels.push(map.class(spot, column, label)?);
+                Ok(1)
+            }
+            TableTarget::Values(columns) => {
+                for (at, column) in columns.iter().enumerate() {
+                    self.values.push(finite(spot, column, cell(at))? as f32);
+                }
+                Ok(columns.len())
+            }
+        }
+    }
+
+    fn finish(
+        mut self,
+        file: &Path,
+        files: Vec<Stamp>,
+        normalise: Option<&Normalise>,
+    ) -> Result<Loaded, DataError> {
+        if self.rows == 0 {
+            let found = match self.dropped {
+                0 => "none".to_owned(),
+                dropped => format!("{dropped} with a missing value, all left out"),
+            };
+            let advice = "check the file, and how `missing` values are taken";
+            return Err(malformed(file, Place::Whole, "at least one row", found, advice));
+        }
+        let shape = [self.inputs.len() / self.rows];
+        if let Some(constants) = normalise {
+            constants.apply_last(&mut self.inputs, &shape)?;
+        }
+        let data = match &self.columns.target {
+            TableTarget::Label(_, map) => {
+                Dataset::from_f32(self.inputs, self.labels, &shape, map.classes())
+            }
+            TableTarget::Values(columns) => {
+                Dataset::with_values(self.inputs, self.values, &shape, columns.len())
+            }
+        };
+        let names = self.features.iter().map(|feature| feature.column.to_string());
+        let missing = names.zip(self.missing).filter(|(_, count)| *count > 0).collect();
+        let notes = Notes { files, missing, dropped_rows: self.dropped, ..Notes::default() };
+        Ok(Loaded { data: data.map_err(held(file))?, clients: self.clients, notes })
+    }
+}
+
+impl RowSink for TableSink<'_> {
+    fn columns(&mut self, file: &Path, there: Option<&[String]>) -> Result<Vec<Column>, DataError> {
+        if self.columns.features.is_none() && self.features.is_empty() {
+            self.features = self.columns.others(file, there)?;
+            self.missing = vec![0; self.features.len()];
+        }
+        let features = self.features.iter().map(|feature| feature.column.clone());
+        let others = self.columns.targets().into_iter().chain(self.columns.client.clone());
+        Ok(features.chain(others).collect())
+    }
+
+    fn row(&mut self, spot: Spot<'_>, cells: &[Cell<'_>]) -> Result<(), DataError> {
+        if !self.keeps(spot, cells)? {
+            self.dropped += 1;
+            return Ok(());
+        }
+        for at in 0..self.features.len() {
+            let cell = cells.get(at).copied().unwrap_or(Cell::Missing);
+            if self.columns.is_missing(cell) {
+                self.push_missing(at);
+            } else {
+                self.push_present(at, spot, cell)?;
+            }
+        }
+        let rest = cells.get(self.features.len()..).unwrap_or_default();
+        let targets = self.push_targets(spot, rest)?;
+        if let (Some(clients), Some(column)) = (&mut self.clients, &self.columns.client) {
+            let cell = rest.get(targets).copied().unwrap_or(Cell::Missing);
+            clients.push_cell(spot, column, cell)?;
+        }
+        self.rows += 1;
+        check_room(spot.file, self.inputs.len())
+    }
+}
+
+/// The number of a cell; it must be one, and finite as an f32.
+pub(crate) fn finite(spot: Spot<'_>, column: &Column, cell: Cell<'_>) -> Result<f64, DataError> {
+    let number = cell.number().filter(|number| (*number as f32).is_finite());
+    number.ok_or_else(|| {
+        let advice = "mend the value, or say that it means a missing one (`missing_words`)";
+        spot.wrong(column, "a finite number", cell.shown(), advice)
+    })
+}

@@ -1,0 +1,233 @@
+//! Texts as tokens: by characters of an alphabet, by words of a vocabulary, or by a `tokenizer.json`.
+//!
+//! Alphabets and vocabularies are given, never learned from a site's texts. By characters and by
+//! words, token 0 is padding, 1 is whatever the list does not have, and the list begins at 2.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::file::{SiteFile, Stamp, malformed};
+use super::{DataError, Place, Wanted};
+
+/// Token of padding.
+pub const PADDING: u32 = 0;
+/// Token of what a vocabulary does not have.
+pub const UNKNOWN: u32 = 1;
+/// Tokens before a list's first.
+pub const RESERVED: u32 = 2;
+/// Largest file of a vocabulary or tokeniser: today's largest is about 35 MB.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// How texts become tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenConfig {
+    /// One token a character of this list.
+    Characters(TokenList),
+    /// One token a word; words stand between white space, punctuation alone.
+    Words {
+        /// The words.
+        list: TokenList,
+        /// Whether upper case is made lower case first.
+        lowercase: bool,
+    },
+    /// As a `tokenizer.json` says.
+    Tokenizer(PathBuf),
+}
+
+/// Where a list of tokens comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenList {
+    /// Stated.
+    Given(Vec<String>),
+    /// A file: one word a line, or all characters one behind the other.
+    File(PathBuf),
+    /// The job states it.
+    Job,
+}
+
+/// The printable characters of ASCII and the line end: a common alphabet of 96 characters.
+#[must_use]
+pub fn ascii_alphabet() -> Vec<String> {
+    std::iter::once('\n').chain(' '..='~').map(String::from).collect()
+}
+
+/// Cuts texts in tokens.
+pub(crate) struct Tokens {
+    cutter: Cutter,
+    vocabulary: u32,
+    pub(crate) stamps: Vec<Stamp>,
+}
+
+enum Cutter {
+    Characters(BTreeMap<char, u32>),
+    Words {
+        words: BTreeMap<String, u32>,
+        lowercase: bool,
+    },
+    #[cfg(feature = "tokenizers")]
+    Tokenizer {
+        tokenizer: Box<tokenizers::Tokenizer>,
+        unknown: Option<u32>,
+    },
+}
+
+impl Tokens {
+    /// Opens what the configuration names. A job whose vocabulary is larger has room to spare.
+    pub(crate) fn open(config: &TokenConfig, wanted: &Wanted) -> Result<Self, DataError> {
+        let mut tokens = Self::open_own(config, wanted.tokens.as_deref())?;
+        match wanted.vocabulary {
+            Some(wanted) if wanted < tokens.vocabulary => Err(DataError::Unfit {
+                what: "vocabulary",
+                expected: format!("tokens below {wanted}"),
+                found: format!("{} tokens", tokens.vocabulary),
+                advice: "give the job's vocabulary, alphabet or tokenizer.json".into(),
+            }),
+            Some(wanted) => {
+                tokens.vocabulary = wanted;
+                Ok(tokens)
+            }
+            None => Ok(tokens),
+        }
+    }
+
+    fn open_own(config: &TokenConfig, given: Option<&[String]>) -> Result<Self, DataError> {
+        match config {
+            TokenConfig::Characters(list) => {
+                let (list, stamps) = read_list(list, given, false)?;
+                let mut characters = BTreeMap::new();
+                for text in &list {
+                    for character in text.chars() {
+                        let next = RESERVED + characters.len() as u32;
+                        characters.entry(character).or_insert(next);
+                    }
+                }
+                let vocabulary = RESERVED + characters.len() as u32;
+                Ok(Self { cutter: Cutter::Characters(characters), vocabulary, stamps })
+            }
+            TokenConfig::Words { list, lowercase } => {
+                let (list, stamps) = read_list(list, given, true)?;
+                let mut words = BTreeMap::new();
+                for word in list {
+                    let next = RESERVED + words.len() as u32;
+                    words.entry(word).or_insert(next);
+                }
+                let vocabulary = RESERVED + words.len() as u32;
+                let cutter = Cutter::Words { words, lowercase: *lowercase };
+                Ok(Self { cutter, vocabulary, stamps })
+            }
+            TokenConfig::Tokenizer(path) => open_tokenizer(path),
+        }
+    }
+
+    /// Tokens are below this.
+    pub(crate) fn vocabulary(&self) -> u32 {
+        self.vocabulary
+    }
+
+    /// A text's tokens, and how many of them are unknown.
+    pub(crate) fn cut(&self, text: &str) -> Result<(Vec<u32>, u64), String> {
+        let tokens: Vec<u32> = match &self.cutter {
+            Cutter::Characters(known) => {
+                text.chars().map(|c| known.get(&c).copied().unwrap_or(UNKNOWN)).collect()
+            }
+            Cutter::Words { words, lowercase } => {
+                let lowered;
+                let text = if *lowercase {
+                    lowered = text.to_lowercase();
+                    &lowered
+                } else {
+                    text
+                };
+                words_of(text).map(|word| words.get(word).copied().unwrap_or(UNKNOWN)).collect()
+            }
+            #[cfg(feature = "tokenizers")]
+            Cutter::Tokenizer { tokenizer, unknown } => {
+                let encoding = tokenizer.encode(text, true).map_err(|error| error.to_string())?;
+                let ids = encoding.get_ids().to_vec();
+                let strange = ids.iter().filter(|&&id| Some(id) == *unknown).count();
+                return Ok((ids, strange as u64));
+            }
+        };
+        let unknown = tokens.iter().filter(|&&token| token == UNKNOWN).count();
+        Ok((tokens, unknown as u64))
+    }
+}
+
+/// Words: what stands between white space, each mark of punctuation alone.
+pub(crate) fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace().flat_map(|chunk| {
+        let mut rest = chunk;
+        std::iter::from_fn(move || {
+            let first = rest.chars().next()?;
+            let mark = |c: char| !c.is_alphanumeric() && c != '\'' && c != '-';
+            let end =
+                if mark(first) { first.len_utf8() } else { rest.find(mark).unwrap_or(rest.len()) };
+            let (word, after) = rest.split_at(end);
+            rest = after;
+            Some(word)
+        })
+    })
+}
+
+fn read_list(
+    list: &TokenList,
+    given: Option<&[String]>,
+    by_line: bool,
+) -> Result<(Vec<String>, Vec<Stamp>), DataError> {
+    match list {
+        TokenList::Given(list) => Ok((list.clone(), Vec::new())),
+        TokenList::Job => {
+            given.map(|list| (list.to_vec(), Vec::new())).ok_or_else(|| DataError::Unfit {
+                what: "list of tokens",
+                expected: "a vocabulary or alphabet from the job".to_owned(),
+                found: "none".to_owned(),
+                advice: "give `alphabet`, `vocabulary` or their files in [data.tokens]".into(),
+            })
+        }
+        TokenList::File(path) => {
+            let (bytes, stamp) = SiteFile::read_whole(path, FILE_BYTES_MAX)?;
+            let text = String::from_utf8(bytes).map_err(|error| {
+                let place = Place::Byte(error.utf8_error().valid_up_to() as u64);
+                let advice = "save the file as UTF-8";
+                malformed(path, place, "text in UTF-8", "other bytes", advice)
+            })?;
+            let list = if by_line {
+                let words = text.lines().map(str::trim).filter(|word| !word.is_empty());
+                words.map(str::to_owned).collect()
+            } else {
+                vec![text]
+            };
+            Ok((list, vec![stamp]))
+        }
+    }
+}
+
+#[cfg(not(feature = "tokenizers"))]
+fn open_tokenizer(_: &Path) -> Result<Tokens, DataError> {
+    Err(DataError::NotBuilt { format: "a tokenizer.json", feature: "tokenizers" })
+}
+
+#[cfg(feature = "tokenizers")]
+fn open_tokenizer(path: &Path) -> Result<Tokens, DataError> {
+    use std::panic::catch_unwind;
+    let (bytes, stamp) = SiteFile::read_whole(path, FILE_BYTES_MAX)?;
+    let unsound = |found: String| {
+        let advice = "fetch the tokenizer.json of the model again";
+        malformed(path, Place::Whole, "a tokenizer.json", found, advice)
+    };
+    // The reader is not ours: a panic of it is this file's error.
+    let mut tokenizer = catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes))
+        .map_err(|_| unsound("a file that stopped its reader".to_owned()))?
+        .map_err(|error| unsound(error.to_string()))?;
+    // Padding and cutting are the data set's work, the same for every tokeniser.
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(|error| unsound(error.to_string()))?;
+    let largest = tokenizer.get_vocab(true).into_values().max();
+    let vocabulary = largest.map_or(0, |id| id.saturating_add(1));
+    let unknown = ["[UNK]", "<unk>", "<|unk|>"].iter().find_map(|name| tokenizer.token_to_id(name));
+    let cutter = Cutter::Tokenizer { tokenizer: Box::new(tokenizer), unknown };
+    Ok(Tokens { cutter, vocabulary, stamps: vec![stamp] })
+}
+
+#[cfg(test)]
+mod tests;

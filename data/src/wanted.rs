@@ -1,0 +1,83 @@
+//! What a job or a site wants of data, as far as it is known.
+
+use tributary_core::spec::data::{DataKind, DataSpec, Target};
+
+use super::normalise::Normalise;
+use super::{DataError, Dataset};
+
+/// What data must be; what is none may be anything.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// The kind of rows.
+    pub kind: Option<DataKind>,
+    /// The shape of one example: the model's input, `[steps]` for texts. Pictures are resized to
+    /// it, texts and recordings cut and padded.
+    pub shape: Option<Vec<usize>>,
+    /// What is predicted.
+    pub target: Option<Target>,
+    /// Tokens are below this.
+    pub vocabulary: Option<u32>,
+    /// The classes' names in order, for labels that are names.
+    pub class_names: Option<Vec<String>>,
+    /// The words, or characters, of the vocabulary in order.
+    pub tokens: Option<Vec<String>>,
+    /// Constants to normalise by, where the site's own configuration has none.
+    pub normalise: Option<Normalise>,
+}
+
+impl Wanted {
+    /// What a job wants: its `[data]` section and the shape of its model's input.
+    #[must_use]
+    pub fn by_job(data: &DataSpec, shape: &[usize]) -> Self {
+        let vocabulary = (data.kind == DataKind::Text).then_some(data.vocabulary);
+        Self {
+            kind: Some(data.kind),
+            shape: Some(shape.to_vec()),
+            target: Some(data.target),
+            vocabulary,
+            ..Self::default()
+        }
+    }
+
+    /// Whether data are what is wanted.
+    ///
+    /// # Errors
+    /// On the first difference.
+    pub(crate) fn check(&self, kind: DataKind, data: &Dataset) -> Result<(), DataError> {
+        let unfit = |what, expected: String, found: String, advice: &'static str| {
+            Err(DataError::Unfit { what, expected, found, advice: advice.into() })
+        };
+        if let Some(wanted) = self.kind
+            && wanted != kind
+        {
+            let advice = "bind another data set, or correct its `format`, `kind` or `layout`";
+            return unfit("kind", wanted.word().to_owned(), kind.word().to_owned(), advice);
+        }
+        if let Some(shape) = &self.shape
+            && shape != data.shape()
+        {
+            let (expected, found) = (format!("{shape:?}"), format!("{:?}", data.shape()));
+            let advice = "check the columns, `size` or `steps` in [data], or the model's input";
+            return unfit("shape", expected, found, advice);
+        }
+        let found = target_of(data);
+        match self.target {
+            Some(wanted) if wanted != found => {
+                let advice = "check the labels or targets in [data]";
+                unfit("target", wanted.phrase(), found.phrase(), advice)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is predicted of the examples.
+#[must_use]
+pub fn target_of(data: &Dataset) -> Target {
+    match (data.classes(), data.width()) {
+        (0, 0) => Target::NextToken,
+        // Widths come from configurations, which bound them.
+        (0, width) => Target::Values(u32::try_from(width).unwrap_or(u32::MAX)),
+        (classes, _) => Target::Classes(classes),
+    }
+}

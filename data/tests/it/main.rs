@@ -1,0 +1,3 @@
+//! The readers on real data.
+
+mod real;

@@ -1,0 +1,169 @@
+//! Layers over pictures and features.
+
+use candle_core::{D, Tensor};
+use candle_nn::ops::{sigmoid, softmax};
+use tributary_core::model::{Activation, Layer, Pool, PositionalEncoding};
+
+use super::{Weights, sequence};
+use crate::LearningError;
+
+/// Whether a layer is one of ours.
+pub(super) fn check(layer: &Layer) -> Result<(), LearningError> {
+    match layer {
+        Layer::BatchNorm(_) | Layer::Dropout { .. } | Layer::Bert(_) => {
+            Err(LearningError::NotPortable(layer.word().to_owned()))
+        }
+        Layer::Residual { layers, shortcut } => layers.iter().chain(shortcut).try_for_each(check),
+        Layer::Recurrent(stack) if stack.dropout > 0.0 => {
+            Err(LearningError::NotPortable("dropout".to_owned()))
+        }
+        Layer::TransformerEncoder(encoder) if encoder.dropout > 0.0 => {
+            Err(LearningError::NotPortable("dropout".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a layer makes of a batch.
+pub(super) fn forward(
+    layer: &Layer,
+    name: &str,
+    weights: &Weights<'_>,
+    x: &Tensor,
+) -> Result<Tensor, LearningError> {
+    Ok(match layer {
+        Layer::Conv1d(conv) => {
+            let [weight, bias] = weights.pair(name)?;
+            // Candle 0.11's conv1d has a wrong gradient of its kernel (tests/it/golden.rs shows it): a
+            // signal is a picture of one row, padded at its ends alone.
+            let picture = x.unsqueeze(2)?.pad_with_zeros(3, conv.padding, conv.padding)?;
+            let (weight, stride) = (weight.unsqueeze(2)?, conv.stride);
+            let out = picture.conv2d(&weight, 0, stride, conv.dilation, conv.groups)?.squeeze(2)?;
+            out.broadcast_add(&bias.reshape((1, conv.out, 1))?)?
+        }
+        Layer::Conv2d(conv) => {
+            let [weight, bias] = weights.pair(name)?;
+            let (stride, dilation) = (conv.stride, conv.dilation);
+            let out = x.conv2d(weight, conv.padding, stride, dilation, conv.groups)?;
+            out.broadcast_add(&bias.reshape((1, conv.out, 1, 1))?)?
+        }
+        Layer::MaxPool2d(pool) => windows(pool, x, |a, b| a.maximum(b))?,
+        Layer::AvgPool2d(pool) => {
+            let taps = (pool.kernel * pool.kernel) as f64;
+            (windows(pool, x, |a, b| a + b)? / taps)?
+        }
+        Layer::GlobalAvgPool => x.flatten_from(2)?.mean(2)?,
+        Layer::GroupNorm { groups, epsilon } => group_norm(name, *groups, *epsilon, weights, x)?,
+        Layer::LayerNorm { epsilon } => layer_norm(name, *epsilon, weights, x)?,
+        Layer::Linear { .. } => linear(name, weights, x)?,
+        Layer::Embedding { dimension, .. } => {
+            let table = weights.get(&format!("{name}.weight"))?;
+            let (batch, steps) = x.dims2()?;
+            table.index_select(&x.flatten_all()?, 0)?.reshape((batch, steps, *dimension))?
+        }
+        Layer::Flatten => x.flatten_from(1)?,
+        Layer::Transpose => x.transpose(1, 2)?.contiguous()?,
+        Layer::Activation(function) => activation(*function, x)?,
+        Layer::Residual { layers, shortcut } => {
+            let walk = |layers: &[Layer], way: &str| {
+                let mut value = x.clone();
+                for (index, layer) in layers.iter().enumerate() {
+                    value = forward(layer, &format!("{name}.{way}.{index}"), weights, &value)?;
+                }
+                Ok::<_, LearningError>(value)
+            };
+            (walk(layers, "layers")? + walk(shortcut, "shortcut")?)?
+        }
+        Layer::Recurrent(stack) => sequence::recurrent(stack, name, weights, x)?,
+        Layer::PositionalEncoding(PositionalEncoding::Learned { .. }) => {
+            let table = weights.get(&format!("{name}.weight"))?;
+            x.broadcast_add(&table.narrow(0, 0, x.dim(1)?)?)?
+        }
+        Layer::PositionalEncoding(PositionalEncoding::Sinusoidal) => sequence::sinusoidal(x)?,
+        Layer::TransformerEncoder(encoder) => sequence::encoder(encoder, name, weights, x)?,
+        Layer::MeanPool => x.mean(1)?,
+        Layer::ClsPool => x.narrow(1, 0, 1)?.squeeze(1)?,
+        Layer::LastStep => x.narrow(1, x.dim(1)? - 1, 1)?.squeeze(1)?,
+        Layer::BatchNorm(_) | Layer::Dropout { .. } | Layer::Bert(_) => {
+            return Err(LearningError::NotPortable(layer.word().to_owned()));
+        }
+    })
+}
+
+fn group_norm(
+    name: &str,
+    groups: usize,
+    epsilon: f64,
+    weights: &Weights<'_>,
+    x: &Tensor,
+) -> Result<Tensor, LearningError> {
+    let [weight, bias] = weights.pair(name)?;
+    let shape = x.dims().to_vec();
+    let normal = normalised(&x.reshape((shape[0], groups, ()))?, epsilon)?;
+    let mut wide = vec![1; shape.len()];
+    wide[1] = shape[1];
+    let scaled = normal.reshape(shape)?.broadcast_mul(&weight.reshape(wide.as_slice())?)?;
+    Ok(scaled.broadcast_add(&bias.reshape(wide)?)?)
+}
+
+/// Joins the places of every window, one strided slice a place: gradients go where they belong.
+fn windows(
+    pool: &Pool,
+    x: &Tensor,
+    join: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor, LearningError> {
+    let (_, _, height, width) = x.dims4()?;
+    let count = |side: usize| (side - pool.kernel) / pool.stride + 1;
+    let picks = |axis: usize, first: usize, count: usize, x: &Tensor| {
+        let indices: Vec<u32> = (0..count).map(|i| (first + i * pool.stride) as u32).collect();
+        x.contiguous()?.index_select(&Tensor::new(indices, x.device())?, axis)
+    };
+    let mut joined: Option<Tensor> = None;
+    for row in 0..pool.kernel {
+        let lines = picks(2, row, count(height), x)?;
+        for column in 0..pool.kernel {
+            let values = picks(3, column, count(width), &lines)?;
+            joined = Some(match joined {
+                None => values,
+                Some(joined) => join(&joined, &values)?,
+            });
+        }
+    }
+    joined.ok_or_else(|| LearningError::NotPortable("an empty window".to_owned()))
+}
+
+/// Values of the last dimension less their mean, over their deviation.
+fn normalised(x: &Tensor, epsilon: f64) -> Result<Tensor, LearningError> {
+    let away = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = away.sqr()?.mean_keepdim(D::Minus1)?;
+    Ok(away.broadcast_div(&(variance + epsilon)?.sqrt()?)?)
+}
+
+pub(super) fn layer_norm(
+    name: &str,
+    epsilon: f64,
+    weights: &Weights<'_>,
+    x: &Tensor,
+) -> Result<Tensor, LearningError> {
+    let [weight, bias] = weights.pair(name)?;
+    Ok(normalised(x, epsilon)?.broadcast_mul(weight)?.broadcast_add(bias)?)
+}
+
+pub(super) fn linear(
+    name: &str,
+    weights: &Weights<'_>,
+    x: &Tensor,
+) -> Result<Tensor, LearningError> {
+    let [weight, bias] = weights.pair(name)?;
+    Ok(x.broadcast_matmul(&weight.t()?)?.broadcast_add(bias)?)
+}
+
+pub(super) fn activation(function: Activation, x: &Tensor) -> Result<Tensor, LearningError> {
+    Ok(match function {
+        Activation::Relu => x.relu()?,
+        Activation::Gelu => x.gelu_erf()?,
+        Activation::Tanh => x.tanh()?,
+        Activation::Sigmoid => sigmoid(x)?,
+        Activation::Softmax => softmax(x, D::Minus1)?,
+    })
+}
