@@ -244,6 +244,8 @@ pub(crate) enum Bench {
     Rounds(RoundsArgs),
     /// Folding stored updates against a plain add of the same bytes.
     Aggregate(AggregateArgs),
+    /// Training alone: examples a second of a preset on this machine's CPU.
+    Train(TrainArgs),
     /// A coordinator for a bench, in its own process.
     #[command(hide = true)]
     Serve {
@@ -264,6 +266,22 @@ pub(crate) enum Bench {
         #[arg(long)]
         features: u32,
     },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct TrainArgs {
+    /// A preset: mnist_2nn, mnist_cnn, cifar_cnn, stacked_lstm, char_lstm, text_transformer, distilbert.
+    #[arg(long, value_name = "M")]
+    pub(crate) model: String,
+    /// Threads that may work.
+    #[arg(long, default_value_t = 1, value_name = "T")]
+    pub(crate) threads: usize,
+    /// Examples in a step.
+    #[arg(long, default_value_t = 64, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) batch: u32,
+    /// Seconds of each of the three windows that are measured.
+    #[arg(long, default_value_t = 3.0, value_name = "S")]
+    pub(crate) seconds: f64,
 }
 
 #[derive(clap::Args)]

@@ -3,6 +3,7 @@
 mod aggregate;
 mod memory;
 mod rounds;
+mod train;
 
 use crate::args::Bench;
 
@@ -10,6 +11,7 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Rounds(args) => rounds::run(args).await,
         Bench::Aggregate(args) => aggregate::run(args).await,
+        Bench::Train(args) => tokio::task::spawn_blocking(move || train::run(&args)).await?,
         Bench::Serve { dir, database } => rounds::serve(&dir, database).await,
         Bench::Echo { at, name, dir, features } => rounds::echo(&at, &name, dir, features).await,
     }

@@ -17,4 +17,5 @@ mod train;
 pub use error::LearningError;
 pub use evaluate::evaluate;
 pub use network::{Network, Parameters};
+pub use threads::within as within_threads;
 pub use train::{Control, TrainOutcome, TrainTask, train};

@@ -9,7 +9,10 @@ const THREADS_MAX: usize = 256;
 
 /// Runs `work` inside a private pool, so that several tasks of one process do not queue behind each
 /// other, and returns its result. Results of the kernels do not depend on the number of threads.
-pub(crate) fn within<R: Send>(
+///
+/// # Errors
+/// When the threads cannot be started, and whatever the work fails with.
+pub fn within<R: Send>(
     threads: usize,
     work: impl FnOnce() -> Result<R, LearningError> + Send,
 ) -> Result<R, LearningError> {
