@@ -110,12 +110,14 @@ impl Shared<'_> {
                 (Some(pool), Some(places)) => {
                     let raw = sized(&mut scratch.raw, self.raw_len());
                     self.convolve(picture, &mut scratch.patches, raw);
-                    vectorised(|| pool.largest(raw, out, places));
+                    vectorised(|| pool.largest(raw, out, places, self.fused.relu));
                 }
-                _ => self.convolve(picture, &mut scratch.patches, out),
-            }
-            if self.fused.relu {
-                vectorised(|| out.iter_mut().for_each(|out| *out = rectified(*out)));
+                _ => {
+                    self.convolve(picture, &mut scratch.patches, out);
+                    if self.fused.relu {
+                        vectorised(|| out.iter_mut().for_each(|out| *out = rectified(*out)));
+                    }
+                }
             }
         }
     }
@@ -128,10 +130,7 @@ impl Shared<'_> {
                 pairs.for_each(|(slope, out)| *slope = if *out > 0.0 { *slope } else { 0.0 });
             }
             match self.fused.pool {
-                Some(pool) => {
-                    raw.fill(0.0);
-                    pool.scatter(slopes, places, raw);
-                }
+                Some(pool) => pool.scatter(slopes, places, raw),
                 None => copy(raw, slopes),
             }
         });
@@ -159,8 +158,9 @@ impl Shared<'_> {
             let raw = sized(&mut scratch.raw, self.raw_len());
             let own_places = places.get(place.clone()).unwrap_or_default();
             self.raw_slopes(slopes, &out[place], own_places, raw);
+            // Pooling moves slopes and loses none, so their sums may be taken where they are fewer.
             vectorised(|| {
-                raw.chunks_exact(self.filters).for_each(|row| add_to(&mut scratch.bias, row));
+                slopes.chunks_exact(self.filters).for_each(|row| add_to(&mut scratch.bias, row));
             });
             let picture = &input[index * size..(index + 1) * size];
             let mut into = into.next();

@@ -3,7 +3,10 @@
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSlice, ParallelSliceMut};
 
 use super::kernel::{Cx, Kernel, sized, zeroed};
-use super::maths::{add_to, vectorised};
+use super::maths::{add_to, rectified, vectorised};
+
+/// Channels that are worked on at once: a register's.
+const BLOCK: usize = 16;
 
 /// Square windows without padding over `[height, width, channels]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,41 +45,121 @@ impl Window {
         ((row * self.stride + y) * self.width + column * self.stride + x) * self.channels
     }
 
-    /// The largest value of each window, and its place within the window counted by rows. The first
-    /// of equal values wins, and a NaN wins over all, as in PyTorch.
+    /// Whether every value of the picture is in just one window.
+    fn tiles(&self) -> bool {
+        let whole = |side: usize| side.is_multiple_of(self.kernel);
+        self.stride == self.kernel && whole(self.height) && whole(self.width)
+    }
+
+    /// Calls `visit` with the first value of each place of a window, in order.
     #[inline(always)]
-    pub(super) fn largest(&self, picture: &[f32], out: &mut [f32], places: &mut [u16]) {
-        let (columns, channels) = (self.columns(), self.channels);
-        let windows = out.chunks_exact_mut(channels).zip(places.chunks_exact_mut(channels));
-        for (index, (out, places)) in windows.enumerate() {
-            let (row, column) = (index / columns, index % columns);
-            out.copy_from_slice(&picture[self.at(row, column, 0)..][..channels]);
-            places.fill(0);
-            for tap in 1..self.kernel * self.kernel {
-                let values = &picture[self.at(row, column, tap)..][..channels];
-                for ((best, place), value) in out.iter_mut().zip(places.iter_mut()).zip(values) {
-                    let wins = (*value > *best || value.is_nan()) && !best.is_nan();
-                    *best = if wins { *value } else { *best };
-                    *place = if wins { tap as u16 } else { *place };
-                }
+    fn each_place(&self, first: usize, mut visit: impl FnMut(u16, usize)) {
+        let mut tap = 0;
+        for y in 0..self.kernel {
+            for x in 0..self.kernel {
+                visit(tap, first + (y * self.width + x) * self.channels);
+                tap += 1;
             }
         }
     }
 
-    /// Adds slopes to the places that won.
+    /// Calls `visit` for every window with its place among the windows and its first value, both of
+    /// the first channel.
     #[inline(always)]
-    pub(super) fn scatter(&self, slopes: &[f32], places: &[u16], picture: &mut [f32]) {
-        let (columns, channels) = (self.columns(), self.channels);
-        let windows = slopes.chunks_exact(channels).zip(places.chunks_exact(channels));
-        for (index, (slopes, places)) in windows.enumerate() {
-            let (row, column) = (index / columns, index % columns);
-            for tap in 0..self.kernel * self.kernel {
-                let target = &mut picture[self.at(row, column, tap)..][..channels];
-                for ((target, slope), place) in target.iter_mut().zip(slopes).zip(places) {
-                    *target += if *place as usize == tap { *slope } else { 0.0 };
-                }
+    fn each_window(&self, mut visit: impl FnMut(usize, usize)) {
+        let columns = self.columns();
+        for row in 0..self.rows() {
+            for column in 0..columns {
+                visit((row * columns + column) * self.channels, self.at(row, column, 0));
             }
         }
+    }
+
+    /// The largest value of each window, and its place within the window counted by rows; with `relu`
+    /// the value is then rectified. The first of equal values wins, and a NaN wins over all, as in
+    /// PyTorch.
+    #[inline(always)]
+    pub(super) fn largest(&self, picture: &[f32], out: &mut [f32], places: &mut [u16], relu: bool) {
+        let whole = self.channels / BLOCK * BLOCK;
+        self.each_window(|window, first| {
+            for channel in (0..whole).step_by(BLOCK) {
+                let at = window + channel;
+                let (best, place) = self.largest_of::<BLOCK>(picture, first + channel, relu);
+                out[at..at + BLOCK].copy_from_slice(&best);
+                places[at..at + BLOCK].copy_from_slice(&place);
+            }
+            for channel in whole..self.channels {
+                let ([best], [place]) = self.largest_of::<1>(picture, first + channel, relu);
+                (out[window + channel], places[window + channel]) = (best, place);
+            }
+        });
+    }
+
+    /// [`Self::largest`] of some channels of one window, in registers.
+    #[inline(always)]
+    fn largest_of<const N: usize>(
+        &self,
+        picture: &[f32],
+        first: usize,
+        relu: bool,
+    ) -> ([f32; N], [u16; N]) {
+        let mut best = [f32::NEG_INFINITY; N];
+        let mut places = [0_u32; N];
+        self.each_place(first, |tap, at| {
+            let values = &picture[at..at + N];
+            for lane in 0..N {
+                let (value, so_far) = (values[lane], best[lane]);
+                // Larger, or a NaN, and not behind a NaN.
+                #[allow(clippy::neg_cmp_op_on_partial_ord)]
+                let wins = !(value <= so_far) & (so_far == so_far) | (tap == 0);
+                best[lane] = if wins { value } else { so_far };
+                places[lane] = if wins { u32::from(tap) } else { places[lane] };
+            }
+        });
+        if relu {
+            best = best.map(rectified);
+        }
+        (best, places.map(|place| place as u16))
+    }
+
+    /// Makes a picture's slopes of those of the largest values: all 0 but at the places that won.
+    #[inline(always)]
+    pub(super) fn scatter(&self, slopes: &[f32], places: &[u16], picture: &mut [f32]) {
+        let tiles = self.tiles();
+        if !tiles {
+            picture.fill(0.0);
+        }
+        let whole = self.channels / BLOCK * BLOCK;
+        self.each_window(|window, first| {
+            for channel in (0..whole).step_by(BLOCK) {
+                let lanes = window + channel..window + channel + BLOCK;
+                let (slopes, places) = (&slopes[lanes.clone()], &places[lanes]);
+                self.scatter_of::<BLOCK>(slopes, places, first + channel, tiles, picture);
+            }
+            for channel in whole..self.channels {
+                let lane = window + channel..window + channel + 1;
+                let (slopes, places) = (&slopes[lane.clone()], &places[lane]);
+                self.scatter_of::<1>(slopes, places, first + channel, tiles, picture);
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn scatter_of<const N: usize>(
+        &self,
+        slopes: &[f32],
+        places: &[u16],
+        first: usize,
+        tiles: bool,
+        picture: &mut [f32],
+    ) {
+        self.each_place(first, |tap, at| {
+            let target = &mut picture[at..at + N];
+            for lane in 0..N {
+                let slope = if places[lane] == tap { slopes[lane] } else { 0.0 };
+                target[lane] = if tiles { slope } else { target[lane] + slope };
+            }
+        });
     }
 
     #[inline(always)]
@@ -141,7 +224,7 @@ impl Kernel for Pool {
                     .zip(places.par_chunks_exact_mut(size))
                     .zip(pictures)
                     .for_each(|((out, places), picture)| {
-                        vectorised(|| window.largest(picture, out, places));
+                        vectorised(|| window.largest(picture, out, places, false));
                     });
             }
             PoolKind::Mean => out
