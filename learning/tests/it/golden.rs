@@ -96,7 +96,12 @@ impl Case {
         let layers = &self.description["layers"];
         let what = match layers[0].get("from") {
             None => format!("layers = {}", toml_text(layers)),
-            Some(from) => format!("preset = {from}\nconfig = {}", self.config()),
+            Some(from) => {
+                let lora = &self.description["lora"];
+                let lora =
+                    if lora.is_null() { String::new() } else { format!("lora = {}", toml_text(lora)) };
+                format!("preset = {from}\nconfig = {}\n{lora}", self.config(from == "bert"))
+            }
         };
         let loss = toml_text(&self.description["loss"]);
         case::model(&format!("input = {input}\n{what}\nloss = {loss}"), &self.data())
@@ -104,21 +109,17 @@ impl Case {
     }
 
     /// The sizes of a Hugging Face folder.
-    fn config(&self) -> String {
+    fn config(&self, bert: bool) -> String {
         let text = std::fs::read_to_string(self.folder.join("model/config.json")).expect("config");
         let config: Value = serde_json::from_str(&text).expect("json");
-        let keys = [
-            "dim",
-            "n_heads",
-            "n_layers",
-            "hidden_dim",
-            "max_position_embeddings",
-            "vocab_size",
-            "dropout",
-            "seq_classif_dropout",
-        ];
-        let pairs: Vec<String> =
-            keys.iter().map(|key| format!("{key} = {}", config[key])).collect();
+        let sizes = if bert {
+            "hidden_size num_attention_heads num_hidden_layers intermediate_size type_vocab_size \
+             hidden_dropout_prob classifier_dropout"
+        } else {
+            "dim n_heads n_layers hidden_dim dropout seq_classif_dropout"
+        };
+        let keys = sizes.split_whitespace().chain(["max_position_embeddings", "vocab_size"]);
+        let pairs: Vec<String> = keys.map(|key| format!("{key} = {}", config[key])).collect();
         format!("{{ {} }}", pairs.join(", "))
     }
 
@@ -155,6 +156,13 @@ impl Case {
             flat.extend(values);
         }
         flat
+    }
+
+    /// The tensors that are not trained, in their schema's order.
+    fn frozen(&self, model: &ModelSpec) -> Vec<f32> {
+        let schema = model.frozen_schema();
+        let tensors = schema.iter().flat_map(|schema| schema.tensors());
+        tensors.flat_map(|tensor| self.floats(&format!("param.{}", tensor.name)).0).collect()
     }
 
     fn batch(&self) -> Batch {
@@ -233,8 +241,8 @@ fn check(folder: &Path) {
     let (model, batch) = (case.model(), case.batch());
     let start = case.flat(&model, "param.", "buffer.");
     let mut network = Network::new(&model).expect("network");
-    let mut values = start.clone();
-    let given = Parameters { trained: &values, frozen: &[] };
+    let (mut values, frozen) = (start.clone(), case.frozen(&model));
+    let given = Parameters { trained: &values, frozen: &frozen };
     let loss = network.learn(given, &batch, 0, None).expect("learn");
     let theirs = f64::from(case.floats("loss").0[0]);
     assert!(((loss - theirs) / theirs).abs() <= LOSS_TOLERANCE, "loss {loss} and {theirs}");
@@ -246,7 +254,7 @@ fn check(folder: &Path) {
     assert_tensors("running", &model, &values, &running);
     if !case.folder.ends_with("cnn_norms") {
         // Outside training a batch is normalised by other figures than PyTorch's in this case.
-        let given = Parameters { trained: &start, frozen: &[] };
+        let given = Parameters { trained: &start, frozen: &frozen };
         let logits = network.predict(given, &batch).expect("predict");
         assert_close("logits", logits, &case.floats("logits").0, 0.0);
     }
@@ -278,13 +286,16 @@ fn check_portable(case: &Case, model: &ModelSpec, batch: &Batch, start: &[f32], 
 
 fn check_steps(case: &Case, model: &ModelSpec, batch: &Batch, name: &str, rule: Optimizer) {
     let mut network = Network::new(model).expect("network");
-    let mut values = case.flat(model, "param.", "buffer.");
+    let (start, frozen) = (case.flat(model, "param.", "buffer."), case.frozen(model));
+    let mut values = start.clone();
+    let proximal = case.description["proximal_mu"].as_f64().map(|mu| (mu, start.as_slice()));
     let mut state = State::new(rule, values.len());
     for _ in 0..case.description["steps"].as_u64().expect("steps") {
-        let given = Parameters { trained: &values, frozen: &[] };
+        let given = Parameters { trained: &values, frozen: &frozen };
         network.learn(given, batch, 0, None).expect("learn");
         let (gradients, ranges) = (network.gradients(), network.optimised());
-        state.step(&mut values, gradients, ranges, &Terms::default());
+        let terms = Terms { proximal, ..Terms::default() };
+        state.step(&mut values, gradients, ranges, &terms);
     }
     let theirs = case.flat(model, &format!("after.{name}."), "buffer.");
     for (tensor, named) in model.schema().tensors().iter().zip(case.names(model)) {
