@@ -16,6 +16,7 @@ use tributary_client::trainer::LocalTrainer;
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::Config;
 use tributary_core::spec::JobSpec;
+use tributary_learning::Compute;
 use tributary_proto::v1;
 
 use crate::args::{DemoArgs, Output};
@@ -103,7 +104,8 @@ fn start_agents(
     let held_out = std::iter::once(("held-out".to_owned(), None, Some(shares.held_out)));
     for (name, train, evaluate) in train.chain(held_out) {
         let observer = view.observer(&name);
-        let trainer = LocalTrainer::new("digits".to_owned(), train, evaluate, threads);
+        let trainer =
+            LocalTrainer::new("digits".to_owned(), train, evaluate, Compute::cpu(threads));
         let config = AgentConfig {
             coordinator: at.to_owned(),
             name: name.parse()?,

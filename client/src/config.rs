@@ -7,6 +7,7 @@ use tributary_core::document::{Section, read_document};
 use tributary_core::fault::Faults;
 use tributary_core::name::ClientName;
 use tributary_data::config::SourceConfig;
+use tributary_learning::{Compute, Device};
 
 use crate::agent::AgentConfig;
 use crate::policy::Policy;
@@ -34,8 +35,8 @@ pub struct ClientConfig {
     pub data: DataConfig,
     /// What the site agrees to.
     pub policy: Policy,
-    /// Threads that training uses; the results do not depend on it.
-    pub threads: usize,
+    /// Threads and device that training uses.
+    pub compute: Compute,
 }
 
 impl ClientConfig {
@@ -77,6 +78,7 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
     let state_dir = base.join(root.text("state_dir", Some(&state_default)));
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let threads = root.count("threads", 1..=THREADS_MAX, Some(cores.clamp(1, THREADS_MAX)));
+    let device = read_device(root);
     let mut section = root.section("data");
     let data = read_data(&mut section, base);
     section.finish();
@@ -87,8 +89,24 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
         agent: AgentConfig { coordinator, name: name?, state_dir },
         data: data?,
         policy,
-        threads: threads as usize,
+        compute: Compute { threads: threads as usize, device },
     })
+}
+
+/// The device, which must be there: better now than in the first task.
+fn read_device(root: &mut Section) -> Device {
+    let word = root.text("device", Some("cpu"));
+    let device: Device = match word.parse() {
+        Ok(device) => device,
+        Err(_) => {
+            root.fault("device", Device::EXPECTED, format!("{word:?}"));
+            return Device::Cpu;
+        }
+    };
+    if let Err(error) = device.check() {
+        root.fault("device", "a device of this machine and this build", error.to_string());
+    }
+    device
 }
 
 /// Encrypted, or to this very machine.

@@ -121,7 +121,7 @@ fn check(config: &ClientConfig) -> anyhow::Result<()> {
 }
 
 async fn run(config: &ClientConfig) -> anyhow::Result<()> {
-    let trainer = Arc::new(LocalTrainer::open(&config.data, config.threads)?);
+    let trainer = Arc::new(LocalTrainer::open(&config.data, config.compute)?);
     let observer: Arc<dyn Observer> =
         if std::io::stderr().is_terminal() { Arc::new(bar::Bar::new()) } else { Arc::new(Log) };
     let agent =

@@ -84,9 +84,14 @@ pub enum LearningError {
         /// The step, counted from 1.
         step: u64,
     },
-    /// A layer that the portable engine lacks.
-    #[error("the portable engine has no `{0}`: train this model on the CPU")]
-    NotPortable(String),
+    /// A device that this build or this machine does not have.
+    #[error("cannot train on {device}: {reason}; use device = \"cpu\"")]
+    Device {
+        /// The device, as it was named.
+        device: String,
+        /// What candle said.
+        reason: String,
+    },
     /// A tensor operation of candle failed.
     #[error("candle: {0}")]
     Tensor(#[from] candle_core::Error),

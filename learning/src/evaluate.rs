@@ -5,7 +5,8 @@ use tributary_core::model::ModelSpec;
 use tributary_core::params::ParameterSet;
 
 use crate::LearningError;
-use crate::network::{Network, Parameters};
+use crate::device::{Compute, Engine};
+use crate::network::Parameters;
 use crate::threads;
 use crate::train::{Control, check_data, check_schema, frozen_values, statistics};
 use tributary_data::Dataset;
@@ -26,7 +27,7 @@ pub fn evaluate(
     parameters: &ParameterSet,
     frozen: Option<&ParameterSet>,
     data: &Dataset,
-    threads: usize,
+    compute: Compute,
     control: &dyn Control,
 ) -> Result<Statistics, LearningError> {
     check_data(model, data)?;
@@ -34,8 +35,8 @@ pub fn evaluate(
     let frozen = frozen_values(model, frozen)?;
     let batch_size = BATCH_ACTIVATIONS / model.activations_per_example().max(1);
     let batch_size = batch_size.clamp(1, BATCH_MAX);
-    threads::within(threads, || {
-        let mut network = Network::new(model)?;
+    threads::within(compute.threads, || {
+        let mut engine = Engine::new(model, compute.device)?;
         let parameters = Parameters { trained: parameters.values(), frozen };
         let mut statistics = statistics(data)?;
         let indices: Vec<usize> = (0..data.len()).collect();
@@ -45,7 +46,7 @@ pub fn evaluate(
             if control.cancelled() {
                 return Err(LearningError::Cancelled);
             }
-            network.score(parameters, &data.gather(indices)?, &mut statistics)?;
+            engine.score(parameters, &data.gather(indices)?, &mut statistics)?;
             control.progress(done as u64 + 1, total);
         }
         Ok(statistics)

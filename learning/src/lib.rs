@@ -1,9 +1,11 @@
-//! Training and evaluation on the CPU: data sets, kernels with hand-written backward, the trainer.
+//! Training and evaluation: kernels with hand-written backward for the CPU, candle's for GPUs, the
+//! trainer.
 //!
 //! The kernels, the optimisers and all randomness are our own, because the same task must give the
 //! same bytes whatever the number of threads. Nothing here talks to a network or keeps a checkpoint:
 //! a [`tributary_core::params::ParameterSet`] comes in, an update goes out.
 
+mod device;
 mod error;
 mod evaluate;
 mod loss;
@@ -14,6 +16,7 @@ pub mod portable;
 mod threads;
 mod train;
 
+pub use device::{Compute, Device};
 pub use error::LearningError;
 pub use evaluate::evaluate;
 pub use network::{Network, Parameters};

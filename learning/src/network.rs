@@ -159,7 +159,7 @@ impl Network {
 }
 
 /// The ranges of the schema that are no running statistics, joined where they touch.
-fn optimised(spec: &ModelSpec) -> Vec<Range<usize>> {
+pub(crate) fn optimised(spec: &ModelSpec) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let normalises = has_batch_norm(spec.layers());
     for tensor in spec.schema().tensors() {

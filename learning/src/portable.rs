@@ -1,121 +1,196 @@
 //! The same models by candle's tensors and autograd: for GPUs, and as a second opinion on the CPU.
 //!
 //! Candle's fused layer norm and softmax have no backward pass, and its max pooling has a wrong one, so
-//! those are composed of operations whose gradients are right. Not here: batch normalisation, dropout,
-//! padding, and pretrained models; [`PortableNetwork::new`] says so.
+//! those are composed of operations whose gradients are right. Losses and statistics are those of the
+//! CPU's engine: outputs come to the host, and their slopes go back.
 
+mod bert;
 mod layers;
+mod pass;
 mod sequence;
 
-use candle_core::{D, DType, Device, Tensor, Var};
-use candle_nn::ops::log_softmax;
-use tributary_core::model::{Loss, ModelSpec};
+use std::collections::HashMap;
+use std::ops::Range;
+
+use candle_core::{Device, Tensor, Var};
+use tributary_core::metrics::Statistics;
+use tributary_core::model::ModelSpec;
 use tributary_core::params::Schema;
-use tributary_data::{Batch, Inputs, Targets};
+use tributary_data::{Batch, Inputs};
 
 use crate::LearningError;
+use crate::loss::Objective;
+use crate::network::{Parameters, optimised};
+use pass::{Pass, Seen};
 
 /// A model on one device.
 pub struct PortableNetwork {
     spec: ModelSpec,
     device: Device,
-}
-
-/// The parameters of one pass, by name.
-struct Weights<'a> {
-    schema: &'a Schema,
-    variables: &'a [Var],
-}
-
-impl Weights<'_> {
-    fn get(&self, name: &str) -> Result<&Tensor, LearningError> {
-        let index = self.schema.tensors().iter().position(|tensor| tensor.name == name);
-        let found = index.and_then(|index| self.variables.get(index));
-        found.map(Var::as_tensor).ok_or_else(|| LearningError::NoTensor(name.to_owned()))
-    }
-
-    /// Weight and bias.
-    fn pair(&self, prefix: &str) -> Result<[&Tensor; 2], LearningError> {
-        Ok([self.get(&format!("{prefix}.weight"))?, self.get(&format!("{prefix}.bias"))?])
-    }
+    objective: Objective,
+    optimised: Vec<Range<usize>>,
+    /// On the device since the first pass: they never change.
+    frozen: Vec<Tensor>,
+    gradients: Vec<f32>,
+    slopes: Vec<f32>,
+    seen: Vec<Seen>,
 }
 
 impl PortableNetwork {
     /// A model on a device.
-    ///
-    /// # Errors
-    /// When a layer or the loss is not one of the portable engine's.
-    pub fn new(spec: &ModelSpec, device: Device) -> Result<Self, LearningError> {
-        for layer in spec.layers() {
-            layers::check(layer)?;
+    #[must_use]
+    pub fn new(spec: &ModelSpec, device: Device) -> Self {
+        Self {
+            spec: spec.clone(),
+            device,
+            objective: Objective::new(spec.loss().clone(), spec.output()),
+            optimised: optimised(spec),
+            frozen: Vec::new(),
+            gradients: vec![0.0; spec.schema().len()],
+            slopes: Vec::new(),
+            seen: Vec::new(),
         }
-        match spec.loss() {
-            Loss::CrossEntropy { label_smoothing, class_weights }
-                if *label_smoothing == 0.0 && class_weights.is_empty() => {}
-            Loss::NextTokenCrossEntropy | Loss::Mse => {}
-            other => return Err(LearningError::NotPortable(other.word().to_owned())),
-        }
-        Ok(Self { spec: spec.clone(), device })
     }
 
-    /// The loss of a batch, and the gradients of all parameters, flat, in the schema's order.
+    /// One step's loss; the gradients of all trained parameters are in [`Self::gradients`] afterwards.
+    /// `seed` is where dropout draws from.
     ///
     /// # Errors
-    /// On parameters or a batch of other sizes, on padding, and when a parameter gets no gradient.
-    pub fn learn(&self, values: &[f32], batch: &Batch) -> Result<(f64, Vec<f32>), LearningError> {
-        let schema = self.spec.schema();
-        if values.len() != schema.len() {
-            let (expected, found) = ([schema.len(), 0], [values.len(), 0]);
-            return Err(LearningError::Parameters { expected, found });
-        }
-        if !batch.lengths.is_empty() {
-            return Err(LearningError::NotPortable("padding".to_owned()));
-        }
-        let variable = |tensor: &tributary_core::params::Tensor| {
-            let own = &values[tensor.offset..tensor.offset + tensor.len];
-            Var::from_slice(own, tensor.shape.as_slice(), &self.device)
-        };
-        let variables = schema.tensors().iter().map(variable).collect::<Result<Vec<_>, _>>()?;
-        let weights = Weights { schema, variables: &variables };
-        let mut value = self.input(batch)?;
-        for (index, layer) in self.spec.layers().iter().enumerate() {
-            value = layers::forward(layer, &format!("layers.{index}"), &weights, &value)?;
-        }
-        let loss = self.loss(&value, batch)?;
-        let store = loss.backward()?;
-        let mut gradients = Vec::with_capacity(values.len());
-        for (tensor, variable) in schema.tensors().iter().zip(&variables) {
+    /// On parameters or a batch of other sizes, on targets that are not the loss's, when a parameter
+    /// gets no gradient, and when the device fails.
+    pub fn learn(
+        &mut self,
+        parameters: Parameters<'_>,
+        batch: &Batch,
+        seed: u64,
+        statistics: Option<&mut Statistics>,
+    ) -> Result<f64, LearningError> {
+        let variables = self.variables(parameters)?;
+        let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
+        let pass = Pass::new(self.named(&tensors), batch, Some(seed));
+        let out = self.forward(&pass, batch)?;
+        let seen = pass.into_seen();
+        let host = out.flatten_all()?.to_vec1::<f32>()?;
+        let loss = self.objective.judge(&host, batch, Some(&mut self.slopes), statistics)?;
+        let slopes = Tensor::from_slice(&self.slopes, out.shape(), &self.device)?;
+        let store = (out * slopes)?.sum_all()?.backward()?;
+        self.seen = seen;
+        self.gradients.fill(0.0);
+        for (tensor, variable) in self.spec.schema().tensors().iter().zip(&variables) {
+            let own = tensor.offset..tensor.offset + tensor.len;
+            if !self.optimised.iter().any(|range| range.contains(&tensor.offset)) {
+                continue;
+            }
             // Candle skips a missing gradient without a word; here it is an error.
             let gradient = store.get(variable.as_tensor());
             let gradient = gradient.ok_or_else(|| LearningError::NoTensor(tensor.name.clone()))?;
-            gradients.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
+            self.gradients[own].copy_from_slice(&gradient.flatten_all()?.to_vec1::<f32>()?);
         }
-        Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
+        Ok(loss)
     }
 
-    fn input(&self, batch: &Batch) -> Result<Tensor, LearningError> {
+    /// Scores a batch outside training.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    pub fn score(
+        &mut self,
+        parameters: Parameters<'_>,
+        batch: &Batch,
+        statistics: &mut Statistics,
+    ) -> Result<f64, LearningError> {
+        let variables = self.variables(parameters)?;
+        let tensors: Vec<Tensor> = variables.iter().map(Var::as_detached_tensor).collect();
+        let pass = Pass::new(self.named(&tensors), batch, None);
+        let host = self.forward(&pass, batch)?.flatten_all()?.to_vec1::<f32>()?;
+        self.objective.judge(&host, batch, None, Some(statistics))
+    }
+
+    /// The last step's gradients, flat, in the schema's order.
+    #[must_use]
+    pub fn gradients(&self) -> &[f32] {
+        &self.gradients
+    }
+
+    /// The parameters that gradients change: all but running statistics.
+    #[must_use]
+    pub fn optimised(&self) -> &[Range<usize>] {
+        &self.optimised
+    }
+
+    /// Brings running statistics up to the last step of training.
+    pub fn settle(&mut self, trained: &mut [f32]) {
+        for seen in self.seen.drain(..) {
+            for (name, values) in [("running_mean", &seen.mean), ("running_var", &seen.variance)] {
+                let name = format!("{}.{name}", seen.layer);
+                let tensors = self.spec.schema().tensors();
+                let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
+                    continue;
+                };
+                let running = &mut trained[tensor.offset..tensor.offset + tensor.len];
+                for (running, value) in running.iter_mut().zip(values) {
+                    let old = f64::from(*running) * (1.0 - seen.momentum);
+                    *running = (old + seen.momentum * f64::from(*value)) as f32;
+                }
+            }
+        }
+    }
+
+    /// The trained parameters on the device; the frozen ones go there once.
+    fn variables(&mut self, parameters: Parameters<'_>) -> Result<Vec<Var>, LearningError> {
+        let (schema, frozen) = (self.spec.schema(), self.spec.frozen_schema());
+        let expected = [schema.len(), frozen.map_or(0, |schema| schema.len())];
+        let found = [parameters.trained.len(), parameters.frozen.len()];
+        if expected != found {
+            return Err(LearningError::Parameters { expected, found });
+        }
+        if self.frozen.is_empty()
+            && let Some(schema) = frozen
+        {
+            self.frozen = upload(schema, parameters.frozen, &self.device)?;
+        }
+        let tensors = upload(schema, parameters.trained, &self.device)?;
+        Ok(tensors.iter().map(Var::from_tensor).collect::<Result<_, _>>()?)
+    }
+
+    fn named<'a>(&'a self, trained: &'a [Tensor]) -> HashMap<&'a str, &'a Tensor> {
+        let schema = self.spec.schema().tensors().iter();
+        let mut named: HashMap<&str, &Tensor> =
+            schema.map(|tensor| tensor.name.as_str()).zip(trained).collect();
+        let frozen = self.spec.frozen_schema();
+        let frozen = frozen.iter().flat_map(|schema| schema.tensors());
+        named.extend(frozen.map(|tensor| tensor.name.as_str()).zip(&self.frozen));
+        named
+    }
+
+    fn forward(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Tensor, LearningError> {
         let shape = [&[batch.size], self.spec.input()].concat();
-        Ok(match &batch.inputs {
-            Inputs::Floats(values) => Tensor::from_slice(values, shape, &self.device)?,
-            Inputs::Tokens(tokens) => Tensor::from_slice(tokens, shape, &self.device)?,
-        })
-    }
-
-    fn loss(&self, out: &Tensor, batch: &Batch) -> Result<Tensor, LearningError> {
-        let labels = match &batch.targets {
-            Targets::Classes(labels) | Targets::Tokens(labels) => labels,
-            Targets::Values(targets) => {
-                let targets = Tensor::from_slice(targets, out.shape(), &self.device)?;
-                return Ok((out - targets)?.sqr()?.mean_all()?);
+        let expected = shape.iter().product::<usize>();
+        let mut value = match &batch.inputs {
+            Inputs::Floats(values) if values.len() == expected && !self.spec.takes_tokens() => {
+                Tensor::from_slice(values, shape, &self.device)?
+            }
+            Inputs::Tokens(tokens) if tokens.len() == expected && self.spec.takes_tokens() => {
+                Tensor::from_slice(tokens, shape, &self.device)?
+            }
+            Inputs::Floats(values) => {
+                return Err(LearningError::Batch { expected, found: values.len() });
+            }
+            Inputs::Tokens(tokens) => {
+                return Err(LearningError::Batch { expected, found: tokens.len() });
             }
         };
-        let width = out.dim(D::Minus1)?;
-        if let Some(&found) = labels.iter().find(|label| **label as usize >= width) {
-            return Err(LearningError::Label { classes: width, found });
+        for (index, layer) in self.spec.layers().iter().enumerate() {
+            value = layers::forward(layer, &format!("layers.{index}"), pass, &value)?;
         }
-        let rows = out.reshape(((), width))?;
-        let index = Tensor::from_slice(labels, (labels.len(), 1), &self.device)?;
-        let picked = log_softmax(&rows, 1)?.gather(&index, 1)?;
-        Ok(picked.to_dtype(DType::F32)?.mean_all()?.neg()?)
+        Ok(value)
     }
+}
+
+fn upload(schema: &Schema, values: &[f32], device: &Device) -> Result<Vec<Tensor>, LearningError> {
+    let tensor = |tensor: &tributary_core::params::Tensor| {
+        let own = &values[tensor.offset..tensor.offset + tensor.len];
+        Tensor::from_slice(own, tensor.shape.as_slice(), device)
+    };
+    Ok(schema.tensors().iter().map(tensor).collect::<Result<_, _>>()?)
 }

@@ -10,7 +10,8 @@ use tributary_core::prg::Prg;
 use tributary_core::spec::train::TrainSpec;
 
 use crate::LearningError;
-use crate::network::{Network, Parameters};
+use crate::device::{Compute, Engine};
+use crate::network::Parameters;
 use crate::optimizer::{State, Terms};
 use crate::threads;
 use tributary_data::Dataset;
@@ -38,8 +39,8 @@ pub struct TrainTask<'a> {
     pub checkpoint: &'a ParameterSet,
     /// The parameters that are never trained, for a model that has such.
     pub frozen: Option<&'a ParameterSet>,
-    /// How many threads may work.
-    pub threads: usize,
+    /// Threads and device.
+    pub compute: Compute,
 }
 
 /// How the caller watches work and stops it.
@@ -95,7 +96,7 @@ pub fn train(
     if found > BATCH_ACTIVATIONS_MAX {
         return Err(LearningError::TooLarge { found, max: BATCH_ACTIVATIONS_MAX });
     }
-    threads::within(task.threads, || Run::new(task, data, control)?.run(batch_size))
+    threads::within(task.compute.threads, || Run::new(task, data, control)?.run(batch_size))
 }
 
 /// Whether the data has examples that fit the model.
@@ -169,7 +170,7 @@ struct Run<'a> {
     task: &'a TrainTask<'a>,
     data: &'a Dataset,
     control: &'a dyn Control,
-    network: Network,
+    engine: Engine,
     optimizer: State,
     values: Vec<f32>,
     frozen: &'a [f32],
@@ -188,8 +189,8 @@ impl<'a> Run<'a> {
         let values = task.checkpoint.values().to_vec();
         let optimizer = State::new(task.train.optimizer, values.len());
         let rate_factor = task.train.schedule.factor(task.round, task.rounds);
-        let network = Network::new(task.model)?;
-        Ok(Self { task, data, control, network, optimizer, values, frozen, rate_factor, steps: 0 })
+        let engine = Engine::new(task.model, task.compute.device)?;
+        Ok(Self { task, data, control, engine, optimizer, values, frozen, rate_factor, steps: 0 })
     }
 
     fn run(mut self, batch_size: usize) -> Result<TrainOutcome, LearningError> {
@@ -229,7 +230,7 @@ impl<'a> Run<'a> {
         self.steps += 1;
         let batch = self.data.gather(indices)?;
         let parameters = Parameters { trained: &self.values, frozen: self.frozen };
-        let loss = self.network.learn(parameters, &batch, seed, counted)?;
+        let loss = self.engine.learn(parameters, &batch, seed, counted)?;
         if !loss.is_finite() {
             return Err(LearningError::Diverged { step: self.steps });
         }
@@ -240,9 +241,9 @@ impl<'a> Run<'a> {
             clip_norm: train.clip_norm,
             proximal: (train.proximal_mu > 0.0).then_some((train.proximal_mu, anchor)),
         };
-        let (gradients, ranges) = (self.network.gradients(), self.network.optimised());
+        let (gradients, ranges) = self.engine.gradients();
         self.optimizer.step(&mut self.values, gradients, ranges, &terms);
-        self.network.settle(&mut self.values);
+        self.engine.settle(&mut self.values);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use tributary_core::spec::data::DataKind;
 use tributary_data::open::{Opened, open};
 use tributary_data::wanted::Wanted;
 use tributary_data::{DataError, Dataset};
-use tributary_learning::{LearningError, TrainTask};
+use tributary_learning::{Compute, LearningError, TrainTask};
 
 use super::{Control, Order, Trained, Trainer, TrainerError};
 use crate::config::DataConfig;
@@ -16,7 +16,7 @@ pub struct LocalTrainer {
     binding: Option<Binding>,
     train: Option<Dataset>,
     evaluate: Option<Dataset>,
-    threads: usize,
+    compute: Compute,
 }
 
 impl LocalTrainer {
@@ -24,11 +24,11 @@ impl LocalTrainer {
     ///
     /// # Errors
     /// When a file is not what it must be: its name, the place, what was expected, what came.
-    pub fn open(config: &DataConfig, threads: usize) -> Result<Self, DataError> {
+    pub fn open(config: &DataConfig, compute: Compute) -> Result<Self, DataError> {
         let opened = open(&config.source, &Wanted::default())?;
         let binding = Some(opened.binding(&config.name));
         let Opened { train, evaluate, .. } = opened;
-        Ok(Self { binding, train, evaluate, threads })
+        Ok(Self { binding, train, evaluate, compute })
     }
 
     /// A trainer on pictures that are in memory already.
@@ -37,7 +37,7 @@ impl LocalTrainer {
         name: String,
         train: Option<Dataset>,
         evaluate: Option<Dataset>,
-        threads: usize,
+        compute: Compute,
     ) -> Self {
         let size = |&size: &usize| u32::try_from(size).unwrap_or(u32::MAX);
         let count = |rows: &Option<Dataset>| rows.as_ref().map_or(0, |rows| rows.len() as u64);
@@ -51,7 +51,7 @@ impl LocalTrainer {
             train_examples: count(&train),
             evaluate_examples: count(&evaluate),
         });
-        Self { binding, train, evaluate, threads }
+        Self { binding, train, evaluate, compute }
     }
 
     fn rows<'a>(&self, rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, TrainerError> {
@@ -76,7 +76,7 @@ impl Trainer for LocalTrainer {
             frozen: None,
             client: order.client,
             checkpoint: order.checkpoint,
-            threads: self.threads,
+            compute: self.compute,
         };
         let outcome =
             tributary_learning::train(&task, rows, &Following(control)).map_err(unable)?;
@@ -99,7 +99,7 @@ impl Trainer for LocalTrainer {
             checkpoint,
             None,
             rows,
-            self.threads,
+            self.compute,
             &Following(control),
         )
         .map_err(unable)

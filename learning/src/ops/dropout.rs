@@ -32,7 +32,13 @@ impl Mask {
     /// Multiplies values by the mask of their indices.
     #[inline(always)]
     pub(crate) fn apply(&self, cx: &Cx<'_>, start: usize, block: &mut [f32]) {
-        let key = mixed(cx.seed ^ self.stream.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        self.multiply(cx.seed, start, block);
+    }
+
+    /// The same for a step's seed.
+    #[inline(always)]
+    pub(crate) fn multiply(&self, seed: u64, start: usize, block: &mut [f32]) {
+        let key = mixed(seed ^ self.stream.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for (index, value) in block.iter_mut().enumerate() {
             let bits = (mixed(key.wrapping_add((start + index) as u64)) >> 32) as u32;
             *value *= if bits < self.keep_below { self.scale } else { 0.0 };

@@ -111,7 +111,7 @@ impl Window {
                 let (value, so_far) = (values[lane], best[lane]);
                 // Larger, or a NaN, and not behind a NaN.
                 #[allow(clippy::neg_cmp_op_on_partial_ord)]
-                let wins = !(value <= so_far) & (so_far == so_far) | (tap == 0);
+                let wins = !(value <= so_far) & !so_far.is_nan() | (tap == 0);
                 best[lane] = if wins { value } else { so_far };
                 places[lane] = if wins { u32::from(tap) } else { places[lane] };
             }

@@ -2,38 +2,22 @@
 
 use candle_core::{D, Tensor};
 use candle_nn::ops::{sigmoid, softmax};
-use tributary_core::model::{Activation, Layer, Pool, PositionalEncoding};
+use tributary_core::model::{Activation, BatchNorm, Layer, Pool, PositionalEncoding};
 
-use super::{Weights, sequence};
+use super::pass::{Pass, Seen};
+use super::{bert, sequence};
 use crate::LearningError;
-
-/// Whether a layer is one of ours.
-pub(super) fn check(layer: &Layer) -> Result<(), LearningError> {
-    match layer {
-        Layer::BatchNorm(_) | Layer::Dropout { .. } | Layer::Bert(_) => {
-            Err(LearningError::NotPortable(layer.word().to_owned()))
-        }
-        Layer::Residual { layers, shortcut } => layers.iter().chain(shortcut).try_for_each(check),
-        Layer::Recurrent(stack) if stack.dropout > 0.0 => {
-            Err(LearningError::NotPortable("dropout".to_owned()))
-        }
-        Layer::TransformerEncoder(encoder) if encoder.dropout > 0.0 => {
-            Err(LearningError::NotPortable("dropout".to_owned()))
-        }
-        _ => Ok(()),
-    }
-}
 
 /// What a layer makes of a batch.
 pub(super) fn forward(
     layer: &Layer,
     name: &str,
-    weights: &Weights<'_>,
+    pass: &Pass<'_>,
     x: &Tensor,
 ) -> Result<Tensor, LearningError> {
     Ok(match layer {
         Layer::Conv1d(conv) => {
-            let [weight, bias] = weights.pair(name)?;
+            let [weight, bias] = pass.pair(name)?;
             // Candle 0.11's conv1d has a wrong gradient of its kernel (tests/it/golden.rs shows it): a
             // signal is a picture of one row, padded at its ends alone.
             let picture = x.unsqueeze(2)?.pad_with_zeros(3, conv.padding, conv.padding)?;
@@ -42,7 +26,7 @@ pub(super) fn forward(
             out.broadcast_add(&bias.reshape((1, conv.out, 1))?)?
         }
         Layer::Conv2d(conv) => {
-            let [weight, bias] = weights.pair(name)?;
+            let [weight, bias] = pass.pair(name)?;
             let (stride, dilation) = (conv.stride, conv.dilation);
             let out = x.conv2d(weight, conv.padding, stride, dilation, conv.groups)?;
             out.broadcast_add(&bias.reshape((1, conv.out, 1, 1))?)?
@@ -53,11 +37,11 @@ pub(super) fn forward(
             (windows(pool, x, |a, b| a + b)? / taps)?
         }
         Layer::GlobalAvgPool => x.flatten_from(2)?.mean(2)?,
-        Layer::GroupNorm { groups, epsilon } => group_norm(name, *groups, *epsilon, weights, x)?,
-        Layer::LayerNorm { epsilon } => layer_norm(name, *epsilon, weights, x)?,
-        Layer::Linear { .. } => linear(name, weights, x)?,
+        Layer::GroupNorm { groups, epsilon } => group_norm(name, *groups, *epsilon, pass, x)?,
+        Layer::LayerNorm { epsilon } => layer_norm(name, *epsilon, pass, x)?,
+        Layer::Linear { .. } => linear(name, pass, x)?,
         Layer::Embedding { dimension, .. } => {
-            let table = weights.get(&format!("{name}.weight"))?;
+            let table = pass.get(&format!("{name}.weight"))?;
             let (batch, steps) = x.dims2()?;
             table.index_select(&x.flatten_all()?, 0)?.reshape((batch, steps, *dimension))?
         }
@@ -68,36 +52,69 @@ pub(super) fn forward(
             let walk = |layers: &[Layer], way: &str| {
                 let mut value = x.clone();
                 for (index, layer) in layers.iter().enumerate() {
-                    value = forward(layer, &format!("{name}.{way}.{index}"), weights, &value)?;
+                    value = forward(layer, &format!("{name}.{way}.{index}"), pass, &value)?;
                 }
                 Ok::<_, LearningError>(value)
             };
             (walk(layers, "layers")? + walk(shortcut, "shortcut")?)?
         }
-        Layer::Recurrent(stack) => sequence::recurrent(stack, name, weights, x)?,
+        Layer::Recurrent(stack) => sequence::recurrent(stack, name, pass, x)?,
         Layer::PositionalEncoding(PositionalEncoding::Learned { .. }) => {
-            let table = weights.get(&format!("{name}.weight"))?;
+            let table = pass.get(&format!("{name}.weight"))?;
             x.broadcast_add(&table.narrow(0, 0, x.dim(1)?)?)?
         }
         Layer::PositionalEncoding(PositionalEncoding::Sinusoidal) => sequence::sinusoidal(x)?,
-        Layer::TransformerEncoder(encoder) => sequence::encoder(encoder, name, weights, x)?,
-        Layer::MeanPool => x.mean(1)?,
+        Layer::TransformerEncoder(encoder) => sequence::encoder(encoder, name, pass, x)?,
+        Layer::MeanPool => sequence::mean(pass, x)?,
         Layer::ClsPool => x.narrow(1, 0, 1)?.squeeze(1)?,
-        Layer::LastStep => x.narrow(1, x.dim(1)? - 1, 1)?.squeeze(1)?,
-        Layer::BatchNorm(_) | Layer::Dropout { .. } | Layer::Bert(_) => {
-            return Err(LearningError::NotPortable(layer.word().to_owned()));
-        }
+        Layer::LastStep => sequence::last(pass, x)?,
+        Layer::BatchNorm(norm) => batch_norm(name, norm, pass, x)?,
+        Layer::Dropout { rate } => pass.dropped(*rate, x)?,
+        Layer::Bert(bert) => bert::forward(bert, pass, x)?,
     })
+}
+
+/// By the batch's own moments in training, by the running ones otherwise.
+fn batch_norm(
+    name: &str,
+    norm: &BatchNorm,
+    pass: &Pass<'_>,
+    x: &Tensor,
+) -> Result<Tensor, LearningError> {
+    let [weight, bias] = pass.pair(name)?;
+    let channels = weight.elem_count();
+    let mut wide = vec![1; x.dims().len()];
+    wide[1] = channels;
+    let spread = |channel: &Tensor| channel.reshape(wide.as_slice());
+    let (mean, variance) = if pass.training() {
+        let rows = x.transpose(0, 1)?.contiguous()?.reshape((channels, ()))?;
+        let count = rows.dim(1)? as f64;
+        let mean = rows.mean(1)?;
+        let away = rows.broadcast_sub(&mean.unsqueeze(1)?)?;
+        let variance = away.sqr()?.mean(1)?;
+        // One example alone has no unbiased variance: it counts as biased.
+        let unbiased = (variance.detach() * (count / (count - 1.0).max(1.0)))?;
+        let (mean_seen, variance_seen) = (mean.to_vec1()?, unbiased.to_vec1()?);
+        let (layer, momentum) = (name.to_owned(), norm.momentum);
+        pass.saw(Seen { layer, momentum, mean: mean_seen, variance: variance_seen });
+        (mean, variance)
+    } else {
+        let running = |kind: &str| pass.get(&format!("{name}.{kind}")).cloned();
+        (running("running_mean")?, running("running_var")?)
+    };
+    let deviation = (variance + norm.epsilon)?.sqrt()?;
+    let normal = x.broadcast_sub(&spread(&mean)?)?.broadcast_div(&spread(&deviation)?)?;
+    Ok(normal.broadcast_mul(&spread(weight)?)?.broadcast_add(&spread(bias)?)?)
 }
 
 fn group_norm(
     name: &str,
     groups: usize,
     epsilon: f64,
-    weights: &Weights<'_>,
+    pass: &Pass<'_>,
     x: &Tensor,
 ) -> Result<Tensor, LearningError> {
-    let [weight, bias] = weights.pair(name)?;
+    let [weight, bias] = pass.pair(name)?;
     let shape = x.dims().to_vec();
     let normal = normalised(&x.reshape((shape[0], groups, ()))?, epsilon)?;
     let mut wide = vec![1; shape.len()];
@@ -129,7 +146,7 @@ fn windows(
             });
         }
     }
-    joined.ok_or_else(|| LearningError::NotPortable("an empty window".to_owned()))
+    joined.ok_or_else(|| LearningError::NoTensor("a window without places".to_owned()))
 }
 
 /// Values of the last dimension less their mean, over their deviation.
@@ -142,19 +159,15 @@ fn normalised(x: &Tensor, epsilon: f64) -> Result<Tensor, LearningError> {
 pub(super) fn layer_norm(
     name: &str,
     epsilon: f64,
-    weights: &Weights<'_>,
+    pass: &Pass<'_>,
     x: &Tensor,
 ) -> Result<Tensor, LearningError> {
-    let [weight, bias] = weights.pair(name)?;
+    let [weight, bias] = pass.pair(name)?;
     Ok(normalised(x, epsilon)?.broadcast_mul(weight)?.broadcast_add(bias)?)
 }
 
-pub(super) fn linear(
-    name: &str,
-    weights: &Weights<'_>,
-    x: &Tensor,
-) -> Result<Tensor, LearningError> {
-    let [weight, bias] = weights.pair(name)?;
+pub(super) fn linear(name: &str, pass: &Pass<'_>, x: &Tensor) -> Result<Tensor, LearningError> {
+    let [weight, bias] = pass.pair(name)?;
     Ok(x.broadcast_matmul(&weight.t()?)?.broadcast_add(bias)?)
 }
 

@@ -8,8 +8,10 @@ use tributary_core::model::ModelSpec;
 use tributary_core::name::ClientName;
 use tributary_core::prg::Prg;
 use tributary_core::spec::train::TrainSpec;
-use tributary_data::{Dataset, idx};
-use tributary_learning::{Control, LearningError, TrainOutcome, TrainTask, evaluate, train};
+use tributary_data::{Dataset, Inputs, Targets, idx};
+use tributary_learning::{
+    Compute, Control, Device, LearningError, TrainOutcome, TrainTask, evaluate, train,
+};
 
 use crate::case::{self, Quiet};
 
@@ -50,6 +52,16 @@ fn run(
     data: &Dataset,
     (client, round, threads): (&str, u32, usize),
 ) -> Result<TrainOutcome, LearningError> {
+    run_on(Device::Cpu, model, spec, data, (client, round, threads))
+}
+
+fn run_on(
+    device: Device,
+    model: &ModelSpec,
+    spec: &TrainSpec,
+    data: &Dataset,
+    (client, round, threads): (&str, u32, usize),
+) -> Result<TrainOutcome, LearningError> {
     let checkpoint = model.initial(7);
     let client: ClientName = client.parse().expect("name");
     let task = TrainTask {
@@ -61,7 +73,7 @@ fn run(
         frozen: None,
         client: &client,
         checkpoint: &checkpoint,
-        threads,
+        compute: Compute { threads, device },
     };
     train(&task, data, &Quiet)
 }
@@ -107,16 +119,52 @@ fn a_wide_model_too_is_the_same_on_any_number_of_threads() {
 fn the_loss_falls_and_evaluation_sees_it() {
     let (model, data) = (cnn(), quarters(200));
     let start = model.initial(7);
-    let before = evaluate(&model, &start, None, &data, 2, &Quiet).expect("evaluate");
+    let before = evaluate(&model, &start, None, &data, Compute::cpu(2), &Quiet).expect("evaluate");
     let trained = run(&model, &sgd(3, 0.05), &data, ("a", 1, 2)).expect("train");
     let mut end = start.clone();
     end.values_mut().iter_mut().zip(&trained.update).for_each(|(value, change)| *value += change);
-    let after = evaluate(&model, &end, None, &data, 2, &Quiet).expect("evaluate");
-    assert_eq!(after, evaluate(&model, &end, None, &data, 1, &Quiet).expect("evaluate"));
+    let after = evaluate(&model, &end, None, &data, Compute::cpu(2), &Quiet).expect("evaluate");
+    assert_eq!(
+        after,
+        evaluate(&model, &end, None, &data, Compute::cpu(1), &Quiet).expect("evaluate")
+    );
     let (before, after) = (before.metrics().expect("some"), after.metrics().expect("some"));
     assert!(after.loss < 0.5 * before.loss, "{} to {}", before.loss, after.loss);
     assert!(after.accuracy > 0.9, "{}", after.accuracy);
     assert!(trained.statistics.metrics().expect("some").accuracy > 0.7);
+}
+
+/// Candle's kernels and ours, over several steps; dropout in an encoder draws the same masks.
+#[test]
+fn both_engines_learn_the_same() {
+    let text = "input = { shape = [8, 8] }\nlayers = [\n\
+        { transformer_encoder = { layers = 1, heads = 2, feed_forward = 16, dropout = 0.2 } },\n\
+        \"mean_pool\", { dropout = 0.1 }, { linear = 4 },\n]";
+    let flat = quarters(40);
+    let indices: Vec<usize> = (0..40).collect();
+    let batch = flat.gather(&indices).expect("batch");
+    let (Inputs::Floats(values), Targets::Classes(labels)) = (batch.inputs, batch.targets) else {
+        panic!("pictures have numbers and classes");
+    };
+    let rows = Dataset::from_f32(values, labels, &[8, 8], 4).expect("data");
+    let encoder = case::model(text, &case::classes(4)).expect("model");
+    let spec = sgd(2, 0.05);
+    for (model, data) in [(cnn(), flat), (encoder, rows)] {
+        let ours = run(&model, &spec, &data, ("a", 1, 1)).expect("ours");
+        let candles = run_on(Device::Candle, &model, &spec, &data, ("a", 1, 1)).expect("candle's");
+        assert_eq!((ours.steps, ours.examples), (candles.steps, candles.examples));
+        let pairs = ours.update.iter().zip(&candles.update);
+        let apart: f32 = pairs.map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+        let size: f32 = ours.update.iter().map(|a| a * a).sum::<f32>().sqrt();
+        assert!(apart <= 1e-3 * size && size > 0.0, "{apart} of {size}");
+        let scores = [Device::Cpu, Device::Candle].map(|device| {
+            let compute = Compute { threads: 1, device };
+            evaluate(&model, &model.initial(7), None, &data, compute, &Quiet).expect("evaluate")
+        });
+        assert_eq!(scores[0].correct, scores[1].correct);
+    }
+    let absent = run_on(Device::Cuda(99), &cnn(), &spec, &quarters(4), ("a", 1, 1));
+    assert!(matches!(absent, Err(LearningError::Device { .. })));
 }
 
 #[test]
@@ -135,7 +183,8 @@ fn what_does_not_fit_is_refused() {
     let other =
         case::model("input = { shape = [64] }\nlayers = [{ linear = 4 }]", &case::classes(4))
             .expect("model");
-    let foreign = evaluate(&model, &other.initial(1), None, &data, 1, &Quiet).expect_err("schema");
+    let foreign = evaluate(&model, &other.initial(1), None, &data, Compute::cpu(1), &Quiet)
+        .expect_err("schema");
     assert!(matches!(foreign, LearningError::Schema { .. }));
 }
 
@@ -173,7 +222,7 @@ fn a_caller_watches_and_stops() {
         frozen: None,
         client: &client,
         checkpoint: &checkpoint,
-        threads: 1,
+        compute: Compute::cpu(1),
     };
     let (patient, hasty) = (StopAfter(AtomicU64::new(0), 99), StopAfter(AtomicU64::new(0), 3));
     train(&task, &data, &patient).expect("train");
@@ -200,7 +249,8 @@ fn a_little_mnist_is_learnt() {
     let trained = run(&model, &sgd(1, 0.1), &digits, ("a", 1, 2)).expect("train");
     let mut end = model.initial(7);
     end.values_mut().iter_mut().zip(&trained.update).for_each(|(value, change)| *value += change);
-    let metrics = evaluate(&model, &end, None, &test, 2, &Quiet).expect("evaluate").metrics();
+    let metrics =
+        evaluate(&model, &end, None, &test, Compute::cpu(2), &Quiet).expect("evaluate").metrics();
     let accuracy = metrics.expect("some").accuracy;
     assert!(accuracy > 0.9, "{accuracy}");
 }
