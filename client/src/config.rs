@@ -1,9 +1,9 @@
 //! A site's own file: which coordinator, under which name, with which data. Paths stay here; the
 //! coordinator hears of names, types and counts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tributary_core::document::{Section, read_document};
+use tributary_core::document::{Section, read_document, show};
 use tributary_core::fault::Faults;
 use tributary_core::name::ClientName;
 use tributary_data::config::SourceConfig;
@@ -14,6 +14,8 @@ use crate::policy::Policy;
 
 /// Longest client file.
 const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Most pretrained models: each is read once at start.
+const MODELS_MAX: usize = 64;
 /// Most threads that training may use.
 const THREADS_MAX: u32 = 1024;
 
@@ -35,6 +37,8 @@ pub struct ClientConfig {
     pub data: DataConfig,
     /// What the site agrees to.
     pub policy: Policy,
+    /// Folders of pretrained models that jobs may build upon.
+    pub models: Vec<PathBuf>,
     /// Threads and device that training uses.
     pub compute: Compute,
 }
@@ -79,6 +83,7 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let threads = root.count("threads", 1..=THREADS_MAX, Some(cores.clamp(1, THREADS_MAX)));
     let device = read_device(root);
+    let models = read_models(root, base);
     let mut section = root.section("data");
     let data = read_data(&mut section, base);
     section.finish();
@@ -89,8 +94,25 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
         agent: AgentConfig { coordinator, name: name?, state_dir },
         data: data?,
         policy,
+        models,
         compute: Compute { threads: threads as usize, device },
     })
+}
+
+/// Folders of pretrained models.
+fn read_models(root: &mut Section, base: &Path) -> Vec<PathBuf> {
+    let list = root.optional_list("models").unwrap_or_default();
+    if list.len() > MODELS_MAX {
+        root.fault("models", format!("at most {MODELS_MAX} folders"), list.len().to_string());
+    }
+    let folder = |(path, value): (String, toml::Value)| match value {
+        toml::Value::String(folder) => Some(base.join(folder)),
+        other => {
+            root.fault_at(path, "a folder's path", show(&other));
+            None
+        }
+    };
+    list.into_iter().take(MODELS_MAX).filter_map(folder).collect()
 }
 
 /// The device, which must be there: better now than in the first task.

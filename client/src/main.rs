@@ -15,6 +15,7 @@ use tributary_client::trainer::LocalTrainer;
 use tributary_core::identity::Token;
 use tributary_data::open::open;
 use tributary_data::wanted::Wanted;
+use tributary_learning::Pretrained;
 
 mod bar;
 mod departures;
@@ -106,6 +107,9 @@ fn check(config: &ClientConfig) -> anyhow::Result<()> {
     let opened = open(&config.data.source, &Wanted::default())?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", opened.summary()?)?;
+    for model in open_models(config)? {
+        writeln!(out, "pretrained model: {}", model.digest())?;
+    }
     let binding = opened.binding(&config.data.name);
     tracing::info!(
         name = %config.agent.name,
@@ -120,8 +124,20 @@ fn check(config: &ClientConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The pretrained models of the site, each told by the digest that a spec names.
+fn open_models(config: &ClientConfig) -> anyhow::Result<Vec<Pretrained>> {
+    let open = |folder: &std::path::PathBuf| {
+        let model = Pretrained::open(folder)?;
+        tracing::info!(folder = %folder.display(), digest = %model.digest(), "a pretrained model");
+        Ok(model)
+    };
+    config.models.iter().map(open).collect()
+}
+
 async fn run(config: &ClientConfig) -> anyhow::Result<()> {
-    let trainer = Arc::new(LocalTrainer::open(&config.data, config.compute)?);
+    let bases = open_models(config)?;
+    let trainer = LocalTrainer::open(&config.data, config.compute)?.with_bases(bases);
+    let trainer = Arc::new(trainer);
     let observer: Arc<dyn Observer> =
         if std::io::stderr().is_terminal() { Arc::new(bar::Bar::new()) } else { Arc::new(Log) };
     let agent =

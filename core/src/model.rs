@@ -24,6 +24,7 @@ mod shape;
 
 use std::sync::Arc;
 
+use crate::digest::Digest;
 use crate::document::{Section, show};
 use crate::params::{ParameterSet, Schema, SchemaError};
 use crate::spec::data::{DataKind, DataSpec};
@@ -216,6 +217,15 @@ impl ModelSpec {
     #[must_use]
     pub fn frozen_schema(&self) -> Option<&Arc<Schema>> {
         self.frozen.as_ref()
+    }
+
+    /// The digest of the file that the frozen parameters come from.
+    #[must_use]
+    pub fn base(&self) -> Option<Digest> {
+        match self.layers.first() {
+            Some(Layer::Bert(bert)) => bert.lora.map(|lora| lora.base),
+            _ => None,
+        }
     }
 
     /// About how many values one example leaves on its way through the model, input included: memory

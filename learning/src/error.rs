@@ -96,8 +96,22 @@ pub enum LearningError {
     #[error("candle: {0}")]
     Tensor(#[from] candle_core::Error),
     /// A model with a frozen body, and no body.
-    #[error("the model has frozen parameters that this site does not have: name its base model")]
-    NoBase,
+    #[error(
+        "the model's frozen parameters are of the file {base}, which this site does not have: add a folder \
+         with that `model.safetensors` to `models` in the client's file"
+    )]
+    NoBase {
+        /// The file's digest.
+        base: String,
+    },
+    /// A pretrained model that cannot be used.
+    #[error("{}: {reason}", file.display())]
+    Pretrained {
+        /// The file.
+        file: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Somebody asked to stop.
     #[error("cancelled")]
     Cancelled,

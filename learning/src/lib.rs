@@ -13,6 +13,7 @@ mod network;
 mod ops;
 pub mod optimizer;
 pub mod portable;
+mod pretrained;
 mod threads;
 mod train;
 
@@ -20,5 +21,6 @@ pub use device::{Compute, Device};
 pub use error::LearningError;
 pub use evaluate::evaluate;
 pub use network::{Network, Parameters};
+pub use pretrained::Pretrained;
 pub use threads::within as within_threads;
 pub use train::{Control, TrainOutcome, TrainTask, train};

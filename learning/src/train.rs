@@ -153,7 +153,10 @@ pub(crate) fn frozen_values<'a>(
             check_schema(schema, values)?;
             Ok(values.values())
         }
-        (Some(_), None) => Err(LearningError::NoBase),
+        (Some(_), None) => {
+            let base = model.base().map_or_else(String::new, |base| base.to_string());
+            Err(LearningError::NoBase { base })
+        }
     }
 }
 

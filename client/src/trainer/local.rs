@@ -1,12 +1,17 @@
 //! The trainer of the house: the site's rows in memory, kernels and optimiser from `learning`.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tributary_core::binding::Binding;
+use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
+use tributary_core::model::ModelSpec;
+use tributary_core::params::ParameterSet;
 use tributary_core::spec::data::DataKind;
 use tributary_data::open::{Opened, open};
 use tributary_data::wanted::Wanted;
 use tributary_data::{DataError, Dataset};
-use tributary_learning::{Compute, LearningError, TrainTask};
+use tributary_learning::{Compute, LearningError, Pretrained, TrainTask};
 
 use super::{Control, Order, Trained, Trainer, TrainerError};
 use crate::config::DataConfig;
@@ -17,6 +22,9 @@ pub struct LocalTrainer {
     train: Option<Dataset>,
     evaluate: Option<Dataset>,
     compute: Compute,
+    bases: Vec<Pretrained>,
+    /// The base in use: the same from round to round.
+    loaded: Mutex<Option<(Digest, Arc<ParameterSet>)>>,
 }
 
 impl LocalTrainer {
@@ -28,7 +36,8 @@ impl LocalTrainer {
         let opened = open(&config.source, &Wanted::default())?;
         let binding = Some(opened.binding(&config.name));
         let Opened { train, evaluate, .. } = opened;
-        Ok(Self { binding, train, evaluate, compute })
+        let (bases, loaded) = (Vec::new(), Mutex::default());
+        Ok(Self { binding, train, evaluate, compute, bases, loaded })
     }
 
     /// A trainer on pictures that are in memory already.
@@ -51,7 +60,35 @@ impl LocalTrainer {
             train_examples: count(&train),
             evaluate_examples: count(&evaluate),
         });
-        Self { binding, train, evaluate, compute }
+        let (bases, loaded) = (Vec::new(), Mutex::default());
+        Self { binding, train, evaluate, compute, bases, loaded }
+    }
+
+    /// With pretrained models that jobs may build upon.
+    #[must_use]
+    pub fn with_bases(mut self, bases: Vec<Pretrained>) -> Self {
+        self.bases = bases;
+        self
+    }
+
+    /// The frozen parameters of a model, read when first asked for.
+    fn frozen(&self, model: &ModelSpec) -> Result<Option<Arc<ParameterSet>>, TrainerError> {
+        let (Some(digest), Some(schema)) = (model.base(), model.frozen_schema()) else {
+            return Ok(None);
+        };
+        let Some(base) = self.bases.iter().find(|base| base.digest() == digest) else {
+            return Ok(None);
+        };
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, set)) = loaded.as_ref()
+            && *of == digest
+            && set.schema() == schema
+        {
+            return Ok(Some(set.clone()));
+        }
+        let set = Arc::new(base.parameters(schema).map_err(unable)?);
+        *loaded = Some((digest, set.clone()));
+        Ok(Some(set))
     }
 
     fn rows<'a>(&self, rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, TrainerError> {
@@ -67,13 +104,14 @@ impl Trainer for LocalTrainer {
 
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {
         let rows = self.rows(&self.train, "train on")?;
+        let frozen = self.frozen(&order.spec.model)?;
         let task = TrainTask {
             model: &order.spec.model,
             train: &order.spec.train,
             job_seed: order.spec.seed,
             round: order.round,
             rounds: order.spec.rounds,
-            frozen: None,
+            frozen: frozen.as_deref(),
             client: order.client,
             checkpoint: order.checkpoint,
             compute: self.compute,
@@ -93,11 +131,12 @@ impl Trainer for LocalTrainer {
         control: &dyn Control,
     ) -> Result<Statistics, TrainerError> {
         let rows = self.rows(&self.evaluate, "evaluate on")?;
+        let frozen = self.frozen(&order.spec.model)?;
         let (model, checkpoint) = (&order.spec.model, order.checkpoint);
         tributary_learning::evaluate(
             model,
             checkpoint,
-            None,
+            frozen.as_deref(),
             rows,
             self.compute,
             &Following(control),

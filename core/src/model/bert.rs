@@ -1,6 +1,7 @@
 //! BERT and DistilBERT classifiers (Devlin et al. 2019; Sanh et al. 2019) with the tensor names of
 //! Hugging Face's checkpoints, trained whole or through low-rank adapters (Hu et al. 2022).
 
+use crate::digest::Digest;
 use crate::document::Section;
 
 use super::SIZE_MAX;
@@ -31,6 +32,8 @@ impl BertFamily {
 /// Low-rank adapters of the query and value projections: W x + (alpha ⁄ rank) · B A x.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lora {
+    /// The digest of the `model.safetensors` that the frozen body comes from.
+    pub base: Digest,
     /// Rows of A.
     pub rank: usize,
     /// Scale of the adapters, over the rank.
@@ -126,10 +129,11 @@ impl Bert {
         let lora = match model.optional_section("lora") {
             None => None,
             Some(mut section) => {
+                let base = section.parsed("base");
                 let rank = size(&mut section, "rank", 1..=SIZE_MAX, Some(8));
                 let alpha = section.number("alpha", 0.0..=1e6, Some(16.0));
                 section.finish();
-                Some(Lora { rank: rank?, alpha })
+                Some(Lora { base: base?, rank: rank?, alpha })
             }
         };
         let [dimension, heads, layers, feed_forward, positions, vocabulary] = sizes;

@@ -200,8 +200,12 @@ fn presets_of_sequences_have_the_papers_parameter_counts() {
     let two = text(30_522, Target::Classes(2));
     let distilbert = read_for("preset = \"distilbert\"", &two).expect("distilbert");
     assert_eq!(distilbert.schema().len(), 66_955_010);
-    let adapters =
-        read_for("preset = \"distilbert\"\nlora = { rank = 8 }", &two).expect("adapters");
+    let base = crate::digest::Digest::of(b"weights");
+    let lora = format!("preset = \"distilbert\"\nlora = {{ base = \"{base}\", rank = 8 }}");
+    let adapters = read_for(&lora, &two).expect("adapters");
+    assert_eq!(adapters.base(), Some(base));
+    let bare = read_for("preset = \"distilbert\"\nlora = { rank = 8 }", &two).expect_err("no base");
+    assert!(bare.to_string().contains("lora.base"), "{bare}");
     assert!(adapters.schema().len() < 1_000_000);
     assert_eq!(adapters.frozen_schema().map(|schema| schema.len()), Some(66_362_880));
 }

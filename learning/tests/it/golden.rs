@@ -10,7 +10,7 @@ use tributary_core::spec::train::Optimizer;
 use tributary_data::{Batch, Inputs, Targets};
 use tributary_learning::optimizer::{State, Terms};
 use tributary_learning::portable::PortableNetwork;
-use tributary_learning::{Network, Parameters};
+use tributary_learning::{Network, Parameters, Pretrained};
 
 use crate::case;
 
@@ -97,18 +97,23 @@ impl Case {
         let what = match layers[0].get("from") {
             None => format!("layers = {}", toml_text(layers)),
             Some(from) => {
-                let lora = &self.description["lora"];
-                let lora = if lora.is_null() {
-                    String::new()
-                } else {
-                    format!("lora = {}", toml_text(lora))
-                };
-                format!("preset = {from}\nconfig = {}\n{lora}", self.config(from == "bert"))
+                let config = self.config(from == "bert");
+                format!("preset = {from}\nconfig = {config}\n{}", self.lora())
             }
         };
         let loss = toml_text(&self.description["loss"]);
         case::model(&format!("input = {input}\n{what}\nloss = {loss}"), &self.data())
             .unwrap_or_else(|faults| panic!("{}: {faults}", self.folder.display()))
+    }
+
+    /// The adapters' line of the spec, where the case has adapters.
+    fn lora(&self) -> String {
+        let Some(lora) = self.description["lora"].as_object() else { return String::new() };
+        let base = self.pretrained().expect("the adapters' base").digest();
+        format!(
+            "lora = {{ base = \"{base}\", rank = {}, alpha = {} }}",
+            lora["rank"], lora["alpha"]
+        )
     }
 
     /// The sizes of a Hugging Face folder.
@@ -161,11 +166,26 @@ impl Case {
         flat
     }
 
-    /// The tensors that are not trained, in their schema's order.
+    /// The case's Hugging Face folder, where it has weights.
+    fn pretrained(&self) -> Option<Pretrained> {
+        let folder = self.folder.join("model");
+        let has = folder.join("model.safetensors").is_file();
+        has.then(|| Pretrained::open(&folder).expect("a pretrained model"))
+    }
+
+    /// The tensors that are not trained, as the Hugging Face folder has them.
     fn frozen(&self, model: &ModelSpec) -> Vec<f32> {
-        let schema = model.frozen_schema();
-        let tensors = schema.iter().flat_map(|schema| schema.tensors());
-        tensors.flat_map(|tensor| self.floats(&format!("param.{}", tensor.name)).0).collect()
+        let Some(schema) = model.frozen_schema() else { return Vec::new() };
+        let base = self.pretrained().expect("the adapters' base");
+        base.parameters(schema).expect("the body").into_values()
+    }
+
+    /// A model that is trained whole is the folder's, number by number.
+    fn check_pretrained(&self, model: &ModelSpec, start: &[f32]) {
+        if let (Some(folder), None) = (self.pretrained(), model.frozen_schema()) {
+            let whole = folder.parameters(model.schema()).expect("all of the model");
+            assert_eq!(whole.values(), start);
+        }
     }
 
     fn batch(&self) -> Batch {
@@ -245,6 +265,7 @@ fn check(folder: &Path) {
     let start = case.flat(&model, "param.", "buffer.");
     let mut network = Network::new(&model).expect("network");
     let (mut values, frozen) = (start.clone(), case.frozen(&model));
+    case.check_pretrained(&model, &start);
     let given = Parameters { trained: &values, frozen: &frozen };
     let loss = network.learn(given, &batch, 0, None).expect("learn");
     let theirs = f64::from(case.floats("loss").0[0]);

@@ -122,7 +122,8 @@ fn adapters_and_bert_agree_with_central_differences() {
          num_attention_heads = 2, num_hidden_layers = 1, intermediate_size = 12,\
          max_position_embeddings = 8, vocab_size = 11, hidden_dropout_prob = 0.1 }";
     check(bert, &data, |_| texts(vec![6, 3, 2, 5]));
-    let lora = format!("{bert}\nlora = {{ rank = 2, alpha = 4 }}");
+    let base = tributary_core::digest::Digest::of(b"weights");
+    let lora = format!("{bert}\nlora = {{ base = \"{base}\", rank = 2, alpha = 4 }}");
     let model = case::model(&lora, &data).expect("adapters");
     let names: Vec<&str> = model.schema().tensors().iter().map(|t| t.name.as_str()).collect();
     assert!(
