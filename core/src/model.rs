@@ -228,6 +228,19 @@ impl ModelSpec {
         }
     }
 
+    /// Whether a site looks at its own rows before it predicts: a layer has local statistics.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        fn any(layers: &[Layer]) -> bool {
+            layers.iter().any(|layer| match layer {
+                Layer::BatchNorm(norm) => norm.local,
+                Layer::Residual { layers, shortcut } => any(layers) || any(shortcut),
+                _ => false,
+            })
+        }
+        any(&self.layers)
+    }
+
     /// About how many values one example leaves on its way through the model, input included: memory
     /// in training is about 8 bytes for each, times the batch.
     #[must_use]

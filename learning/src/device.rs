@@ -137,6 +137,17 @@ impl Engine {
         }
     }
 
+    pub(crate) fn observe(
+        &mut self,
+        parameters: Parameters<'_>,
+        batch: &Batch,
+    ) -> Result<(), LearningError> {
+        match self {
+            Engine::Own(network) => network.observe(parameters, batch),
+            Engine::Portable(network) => network.observe(parameters, batch),
+        }
+    }
+
     /// The last step's gradients, and the ranges of them that count.
     pub(crate) fn gradients(&self) -> (&[f32], &[std::ops::Range<usize>]) {
         match self {

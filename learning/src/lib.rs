@@ -19,7 +19,7 @@ mod train;
 
 pub use device::{Compute, Device};
 pub use error::LearningError;
-pub use evaluate::evaluate;
+pub use evaluate::{EvaluateTask, evaluate};
 pub use network::{Network, Parameters};
 pub use pretrained::Pretrained;
 pub use threads::within as within_threads;

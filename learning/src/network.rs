@@ -68,6 +68,22 @@ impl Network {
         Ok(self.chain.forward(&cx, input))
     }
 
+    /// Looks at a batch for the statistics that stay at this site ([`ModelSpec::observes`]); later
+    /// predictions use them.
+    ///
+    /// # Errors
+    /// On a batch or parameters of other sizes.
+    pub fn observe(
+        &mut self,
+        parameters: Parameters<'_>,
+        batch: &Batch,
+    ) -> Result<(), LearningError> {
+        let (mut cx, input) = self.context(parameters, batch, None)?;
+        cx.observing = true;
+        self.chain.forward(&cx, input);
+        Ok(())
+    }
+
     /// Scores a batch outside training.
     ///
     /// # Errors
@@ -146,6 +162,7 @@ impl Network {
             tokens,
             lengths: &batch.lengths,
             training: seed.is_some(),
+            observing: false,
             seed: seed.unwrap_or(0),
         };
         Ok((cx, floats))

@@ -21,7 +21,7 @@ use tributary_data::{Batch, Inputs};
 use crate::LearningError;
 use crate::loss::Objective;
 use crate::network::{Parameters, optimised};
-use pass::{Pass, Seen};
+use pass::{Mode, Observed, Pass, Seen};
 
 /// A model on one device.
 pub struct PortableNetwork {
@@ -34,6 +34,7 @@ pub struct PortableNetwork {
     gradients: Vec<f32>,
     slopes: Vec<f32>,
     seen: Vec<Seen>,
+    observed: HashMap<String, Observed>,
 }
 
 impl PortableNetwork {
@@ -49,6 +50,7 @@ impl PortableNetwork {
             gradients: vec![0.0; spec.schema().len()],
             slopes: Vec::new(),
             seen: Vec::new(),
+            observed: HashMap::new(),
         }
     }
 
@@ -67,7 +69,7 @@ impl PortableNetwork {
     ) -> Result<f64, LearningError> {
         let variables = self.variables(parameters)?;
         let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
-        let pass = Pass::new(self.named(&tensors), batch, Some(seed));
+        let pass = Pass::new(self.named(&tensors), batch, Mode::Train(seed));
         let out = self.forward(&pass, batch)?;
         let seen = pass.into_seen();
         let host = out.flatten_all()?.to_vec1::<f32>()?;
@@ -89,6 +91,25 @@ impl PortableNetwork {
         Ok(loss)
     }
 
+    /// Looks at a batch for the statistics that stay at this site; later scores use them.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    pub fn observe(
+        &mut self,
+        parameters: Parameters<'_>,
+        batch: &Batch,
+    ) -> Result<(), LearningError> {
+        let variables = self.variables(parameters)?;
+        let tensors: Vec<Tensor> = variables.iter().map(Var::as_detached_tensor).collect();
+        let pass = Pass::new(self.named(&tensors), batch, Mode::Observe);
+        self.forward(&pass, batch)?;
+        for seen in pass.into_seen() {
+            self.observed.entry(seen.layer.clone()).or_default().add(&seen);
+        }
+        Ok(())
+    }
+
     /// Scores a batch outside training.
     ///
     /// # Errors
@@ -101,7 +122,7 @@ impl PortableNetwork {
     ) -> Result<f64, LearningError> {
         let variables = self.variables(parameters)?;
         let tensors: Vec<Tensor> = variables.iter().map(Var::as_detached_tensor).collect();
-        let pass = Pass::new(self.named(&tensors), batch, None);
+        let pass = Pass::new(self.named(&tensors), batch, Mode::Predict(&self.observed));
         let host = self.forward(&pass, batch)?.flatten_all()?.to_vec1::<f32>()?;
         self.objective.judge(&host, batch, None, Some(statistics))
     }

@@ -11,7 +11,7 @@ use tributary_core::spec::data::DataKind;
 use tributary_data::open::{Opened, open};
 use tributary_data::wanted::Wanted;
 use tributary_data::{DataError, Dataset};
-use tributary_learning::{Compute, LearningError, Pretrained, TrainTask};
+use tributary_learning::{Compute, EvaluateTask, LearningError, Pretrained, TrainTask};
 
 use super::{Control, Order, Trained, Trainer, TrainerError};
 use crate::config::DataConfig;
@@ -132,16 +132,14 @@ impl Trainer for LocalTrainer {
     ) -> Result<Statistics, TrainerError> {
         let rows = self.rows(&self.evaluate, "evaluate on")?;
         let frozen = self.frozen(&order.spec.model)?;
-        let (model, checkpoint) = (&order.spec.model, order.checkpoint);
-        tributary_learning::evaluate(
-            model,
-            checkpoint,
-            frozen.as_deref(),
-            rows,
-            self.compute,
-            &Following(control),
-        )
-        .map_err(unable)
+        let task = EvaluateTask {
+            model: &order.spec.model,
+            checkpoint: order.checkpoint,
+            frozen: frozen.as_deref(),
+            own_rows: self.train.as_ref(),
+            compute: self.compute,
+        };
+        tributary_learning::evaluate(&task, rows, &Following(control)).map_err(unable)
     }
 }
 

@@ -132,6 +132,9 @@ pub struct BatchNorm {
     pub momentum: f64,
     /// Added to the variance.
     pub epsilon: f64,
+    /// Statistics stay at each site and are no parameters: outside training a site takes those of its
+    /// own rows (Andreux et al. 2020, "SiloBN").
+    pub local: bool,
 }
 
 /// A kind of recurrent cell.

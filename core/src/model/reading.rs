@@ -71,7 +71,9 @@ fn plain(word: &str) -> Option<Layer> {
         "flatten" => Layer::Flatten,
         "transpose" => Layer::Transpose,
         "global_avg_pool" => Layer::GlobalAvgPool,
-        "batch_norm" => Layer::BatchNorm(BatchNorm { momentum: 0.1, epsilon: EPSILON }),
+        "batch_norm" => {
+            Layer::BatchNorm(BatchNorm { momentum: 0.1, epsilon: EPSILON, local: false })
+        }
         "layer_norm" => Layer::LayerNorm { epsilon: EPSILON },
         "mean_pool" => Layer::MeanPool,
         "cls_pool" => Layer::ClsPool,
@@ -100,7 +102,8 @@ fn read_table(model: &Section, path: &str, table: Table, depth: usize) -> Option
         "avg_pool2d" => settings(outer, &kind, Some("kernel"), |s| pool(s).map(Layer::AvgPool2d)),
         "batch_norm" => settings(outer, &kind, None, |s| {
             let momentum = s.number("momentum", 0.0..=1.0, Some(0.1));
-            Some(Layer::BatchNorm(BatchNorm { momentum, epsilon: epsilon(s) }))
+            let local = s.boolean("local", Some(false));
+            Some(Layer::BatchNorm(BatchNorm { momentum, epsilon: epsilon(s), local }))
         }),
         "group_norm" => settings(outer, &kind, Some("groups"), |s| {
             let groups = size(s, "groups", 1..=SIZE_MAX, None);

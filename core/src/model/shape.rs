@@ -262,7 +262,9 @@ fn normalised(
         return Err(Mismatch::new(needs, groups));
     }
     plan.norm(prefix, channels);
-    if let Layer::BatchNorm(_) = layer {
+    if let Layer::BatchNorm(norm) = layer
+        && !norm.local
+    {
         plan.tensor(prefix, "running_mean", vec![channels], Init::Zero);
         plan.tensor(prefix, "running_var", vec![channels], Init::One);
     }

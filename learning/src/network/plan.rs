@@ -212,10 +212,12 @@ impl Planner {
             }
             Layer::BatchNorm(norm) => {
                 let [weight, bias] = self.pair(name)?;
-                let running = [
-                    self.place(&format!("{name}.running_mean"))?,
-                    self.place(&format!("{name}.running_var"))?,
-                ];
+                let place = |kind: &str| self.place(&format!("{name}.{kind}"));
+                let running = if norm.local {
+                    None
+                } else {
+                    Some([place("running_mean")?, place("running_var")?])
+                };
                 chain.push(BatchNorm::new(weight, bias, running, norm.momentum, norm.epsilon));
             }
             Layer::GroupNorm { groups, epsilon } => {

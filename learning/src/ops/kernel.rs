@@ -14,6 +14,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) lengths: &'a [u32],
     /// Whether this is a step of training: dropout drops, batches are normalised by themselves.
     pub(crate) training: bool,
+    /// Whether this pass is there for local statistics alone.
+    pub(crate) observing: bool,
     /// Where this step's random numbers come from.
     pub(crate) seed: u64,
 }

@@ -74,7 +74,7 @@ pub(super) fn forward(
     })
 }
 
-/// By the batch's own moments in training, by the running ones otherwise.
+/// By the batch's own moments in training, by the running or observed ones otherwise.
 fn batch_norm(
     name: &str,
     norm: &BatchNorm,
@@ -86,7 +86,8 @@ fn batch_norm(
     let mut wide = vec![1; x.dims().len()];
     wide[1] = channels;
     let spread = |channel: &Tensor| channel.reshape(wide.as_slice());
-    let (mean, variance) = if pass.training() {
+    let own = norm.local && pass.observed(name).is_none();
+    let (mean, variance) = if pass.learns() || own {
         let rows = x.transpose(0, 1)?.contiguous()?.reshape((channels, ()))?;
         let count = rows.dim(1)? as f64;
         let mean = rows.mean(1)?;
@@ -96,8 +97,12 @@ fn batch_norm(
         let unbiased = (variance.detach() * (count / (count - 1.0).max(1.0)))?;
         let (mean_seen, variance_seen) = (mean.to_vec1()?, unbiased.to_vec1()?);
         let (layer, momentum) = (name.to_owned(), norm.momentum);
-        pass.saw(Seen { layer, momentum, mean: mean_seen, variance: variance_seen });
+        pass.saw(Seen { layer, momentum, mean: mean_seen, variance: variance_seen, rows: count });
         (mean, variance)
+    } else if let Some(observed) = pass.observed(name) {
+        let [mean, variance] =
+            observed.map(|values| Tensor::from_vec(values, channels, x.device()));
+        (mean?, variance?)
     } else {
         let running = |kind: &str| pass.get(&format!("{name}.{kind}")).cloned();
         (running("running_mean")?, running("running_var")?)

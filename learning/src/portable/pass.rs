@@ -16,6 +16,42 @@ pub(super) struct Seen {
     pub(super) mean: Vec<f32>,
     /// Unbiased.
     pub(super) variance: Vec<f32>,
+    pub(super) rows: f64,
+}
+
+/// Sums over observed batches, each times its rows.
+#[derive(Default)]
+pub(super) struct Observed {
+    sums: Vec<[f64; 2]>,
+    rows: f64,
+}
+
+impl Observed {
+    pub(super) fn add(&mut self, seen: &Seen) {
+        self.sums.resize(seen.mean.len(), [0.0; 2]);
+        for (sum, (mean, variance)) in
+            self.sums.iter_mut().zip(seen.mean.iter().zip(&seen.variance))
+        {
+            sum[0] += seen.rows * f64::from(*mean);
+            sum[1] += seen.rows * f64::from(*variance);
+        }
+        self.rows += seen.rows;
+    }
+
+    fn moments(&self) -> [Vec<f32>; 2] {
+        [0, 1].map(|kind| self.sums.iter().map(|sum| (sum[kind] / self.rows) as f32).collect())
+    }
+}
+
+/// What a pass is for.
+#[derive(Clone, Copy)]
+pub(super) enum Mode<'a> {
+    /// A step; dropout draws from this seed.
+    Train(u64),
+    /// Local statistics.
+    Observe,
+    /// Scores, by the local statistics of these layers.
+    Predict(&'a HashMap<String, Observed>),
 }
 
 /// One pass: the parameters by name, the batch's lengths, and where dropout draws from.
@@ -23,8 +59,7 @@ pub(super) struct Pass<'a> {
     tensors: HashMap<&'a str, &'a Tensor>,
     batch: usize,
     lengths: &'a [u32],
-    /// `None` outside training.
-    seed: Option<u64>,
+    mode: Mode<'a>,
     /// Dropouts so far, counted as the CPU's engine counts them.
     streams: Cell<u64>,
     seen: RefCell<Vec<Seen>>,
@@ -34,10 +69,10 @@ impl<'a> Pass<'a> {
     pub(super) fn new(
         tensors: HashMap<&'a str, &'a Tensor>,
         batch: &'a Batch,
-        seed: Option<u64>,
+        mode: Mode<'a>,
     ) -> Self {
         let (streams, seen) = (Cell::new(0), RefCell::new(Vec::new()));
-        Self { tensors, batch: batch.size, lengths: &batch.lengths, seed, streams, seen }
+        Self { tensors, batch: batch.size, lengths: &batch.lengths, mode, streams, seen }
     }
 
     pub(super) fn get(&self, name: &str) -> Result<&'a Tensor, LearningError> {
@@ -50,14 +85,26 @@ impl<'a> Pass<'a> {
         Ok([self.get(&format!("{prefix}.weight"))?, self.get(&format!("{prefix}.bias"))?])
     }
 
-    pub(super) fn training(&self) -> bool {
-        self.seed.is_some()
+    /// The statistics that a layer normalises by, `[mean, variance]`; `None` for the batch's own.
+    pub(super) fn observed(&self, layer: &str) -> Option<[Vec<f32>; 2]> {
+        match self.mode {
+            Mode::Predict(observed) => observed.get(layer).map(Observed::moments),
+            _ => None,
+        }
+    }
+
+    /// Whether layers normalise by the batch's own statistics.
+    pub(super) fn learns(&self) -> bool {
+        !matches!(self.mode, Mode::Predict(_))
     }
 
     /// Drops values while training.
     pub(super) fn dropped(&self, rate: f64, x: &Tensor) -> Result<Tensor, LearningError> {
         self.streams.set(self.streams.get() + 1);
-        let Some(seed) = self.seed.filter(|_| rate > 0.0) else { return Ok(x.clone()) };
+        let Mode::Train(seed) = self.mode else { return Ok(x.clone()) };
+        if rate == 0.0 {
+            return Ok(x.clone());
+        }
         let mut mask = vec![1.0; x.elem_count()];
         Mask::new(self.streams.get(), rate).multiply(seed, 0, &mut mask);
         Ok((x * Tensor::from_vec(mask, x.shape(), x.device())?)?)

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tributary_core::digest::Hasher;
+use tributary_core::metrics::Statistics;
 use tributary_core::model::ModelSpec;
 use tributary_core::name::ClientName;
+use tributary_core::params::ParameterSet;
 use tributary_core::prg::Prg;
 use tributary_core::spec::train::TrainSpec;
 use tributary_data::{Dataset, Inputs, Targets, idx};
 use tributary_learning::{
-    Compute, Control, Device, LearningError, TrainOutcome, TrainTask, evaluate, train,
+    Compute, Control, Device, EvaluateTask, LearningError, TrainOutcome, TrainTask, evaluate, train,
 };
 
 use crate::case::{self, Quiet};
@@ -78,6 +80,16 @@ fn run_on(
     train(&task, data, &Quiet)
 }
 
+fn score(
+    model: &ModelSpec,
+    checkpoint: &ParameterSet,
+    data: &Dataset,
+    compute: Compute,
+) -> Result<Statistics, LearningError> {
+    let task = EvaluateTask { model, checkpoint, frozen: None, own_rows: None, compute };
+    evaluate(&task, data, &Quiet)
+}
+
 fn digest(update: &[f32]) -> String {
     let mut hasher = Hasher::new();
     update.iter().for_each(|value| hasher.update(&value.to_le_bytes()));
@@ -119,15 +131,12 @@ fn a_wide_model_too_is_the_same_on_any_number_of_threads() {
 fn the_loss_falls_and_evaluation_sees_it() {
     let (model, data) = (cnn(), quarters(200));
     let start = model.initial(7);
-    let before = evaluate(&model, &start, None, &data, Compute::cpu(2), &Quiet).expect("evaluate");
+    let before = score(&model, &start, &data, Compute::cpu(2)).expect("evaluate");
     let trained = run(&model, &sgd(3, 0.05), &data, ("a", 1, 2)).expect("train");
     let mut end = start.clone();
     end.values_mut().iter_mut().zip(&trained.update).for_each(|(value, change)| *value += change);
-    let after = evaluate(&model, &end, None, &data, Compute::cpu(2), &Quiet).expect("evaluate");
-    assert_eq!(
-        after,
-        evaluate(&model, &end, None, &data, Compute::cpu(1), &Quiet).expect("evaluate")
-    );
+    let after = score(&model, &end, &data, Compute::cpu(2)).expect("evaluate");
+    assert_eq!(after, score(&model, &end, &data, Compute::cpu(1)).expect("evaluate"));
     let (before, after) = (before.metrics().expect("some"), after.metrics().expect("some"));
     assert!(after.loss < 0.5 * before.loss, "{} to {}", before.loss, after.loss);
     assert!(after.accuracy > 0.9, "{}", after.accuracy);
@@ -159,12 +168,56 @@ fn both_engines_learn_the_same() {
         assert!(apart <= 1e-3 * size && size > 0.0, "{apart} of {size}");
         let scores = [Device::Cpu, Device::Candle].map(|device| {
             let compute = Compute { threads: 1, device };
-            evaluate(&model, &model.initial(7), None, &data, compute, &Quiet).expect("evaluate")
+            score(&model, &model.initial(7), &data, compute).expect("evaluate")
         });
         assert_eq!(scores[0].correct, scores[1].correct);
     }
     let absent = run_on(Device::Cuda(99), &cnn(), &spec, &quarters(4), ("a", 1, 1));
     assert!(matches!(absent, Err(LearningError::Device { .. })));
+}
+
+/// With local statistics nothing of a site's distribution travels, and each site's scores use its own.
+#[test]
+fn local_statistics_stay_at_the_site() {
+    let text = |local: bool| {
+        format!(
+            "input = {{ shape = [1, 8, 8] }}\nlayers = [\n\
+             {{ conv2d = {{ out = 4, kernel = 3 }} }}, {{ batch_norm = {{ local = {local} }} }},\n\
+             \"relu\", \"flatten\", {{ linear = 4 }},\n]"
+        )
+    };
+    let [travelling, local] =
+        [false, true].map(|local| case::model(&text(local), &case::classes(4)).expect("model"));
+    assert_eq!(travelling.schema().len() - local.schema().len(), 2 * 4);
+    assert!(local.observes() && !travelling.observes());
+    let (data, spec) = (quarters(120), sgd(3, 0.05));
+    let trained = run(&local, &spec, &data, ("a", 1, 1)).expect("train");
+    let mut end = local.initial(7);
+    end.values_mut().iter_mut().zip(&trained.update).for_each(|(value, change)| *value += change);
+    for device in [Device::Cpu, Device::Candle] {
+        let compute = Compute { threads: 2, device };
+        let own_rows = Some(&data);
+        let task =
+            EvaluateTask { model: &local, checkpoint: &end, frozen: None, own_rows, compute };
+        let whole = evaluate(&task, &data, &Quiet).expect("evaluate");
+        assert!(whole.metrics().expect("some").accuracy > 0.9);
+        // A single row is judged by the site's statistics, and not by its own.
+        let mut correct = 0;
+        for index in 0..data.len() {
+            let one = one_of(&data, index);
+            correct += evaluate(&task, &one, &Quiet).expect("evaluate").correct;
+        }
+        assert_eq!(correct, whole.correct);
+    }
+}
+
+/// A row of a data set of pictures, as one of its own.
+fn one_of(data: &Dataset, index: usize) -> Dataset {
+    let batch = data.gather(&[index]).expect("a row");
+    let (Inputs::Floats(values), Targets::Classes(labels)) = (batch.inputs, batch.targets) else {
+        panic!("pictures have numbers and classes");
+    };
+    Dataset::from_f32(values, labels, &[1, 8, 8], 4).expect("data")
 }
 
 #[test]
@@ -183,8 +236,7 @@ fn what_does_not_fit_is_refused() {
     let other =
         case::model("input = { shape = [64] }\nlayers = [{ linear = 4 }]", &case::classes(4))
             .expect("model");
-    let foreign = evaluate(&model, &other.initial(1), None, &data, Compute::cpu(1), &Quiet)
-        .expect_err("schema");
+    let foreign = score(&model, &other.initial(1), &data, Compute::cpu(1)).expect_err("schema");
     assert!(matches!(foreign, LearningError::Schema { .. }));
 }
 
@@ -249,8 +301,7 @@ fn a_little_mnist_is_learnt() {
     let trained = run(&model, &sgd(1, 0.1), &digits, ("a", 1, 2)).expect("train");
     let mut end = model.initial(7);
     end.values_mut().iter_mut().zip(&trained.update).for_each(|(value, change)| *value += change);
-    let metrics =
-        evaluate(&model, &end, None, &test, Compute::cpu(2), &Quiet).expect("evaluate").metrics();
+    let metrics = score(&model, &end, &test, Compute::cpu(2)).expect("evaluate").metrics();
     let accuracy = metrics.expect("some").accuracy;
     assert!(accuracy > 0.9, "{accuracy}");
 }
