@@ -7,6 +7,7 @@ use tributary_core::digest::{Digest, Hasher};
 
 use super::folder::Staged;
 use super::{BlobError, Blobs, path_of};
+use crate::failpoint::failpoint;
 
 /// Bytes that go to the store at a time: object stores take nothing below 5 MiB but the last piece,
 /// and some want all of one size.
@@ -90,6 +91,7 @@ impl CheckpointWriter {
             self.flush().await?;
         }
         let Progress { target, hasher } = self.arrive().await?;
+        failpoint!("blob.checkpoint.written");
         match target {
             Target::File(staged) => staged.publish().await?,
             Target::Upload(mut upload) => {

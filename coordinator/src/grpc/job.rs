@@ -104,14 +104,21 @@ impl Jobs {
                         Effect::Record(line) => Some(line),
                         _ => None,
                     }));
-                    Ok((state, changes, ()))
+                    // A job that goes on: its clients wait in their polls.
+                    let open = state.tasks.values().filter(|task| task.state.open());
+                    let offered: Vec<_> = open.map(|task| task.client.clone()).collect();
+                    Ok((state, changes, offered))
                 },
             )
             .await;
-        moved.map_err(|e| of_store(&e))?.map_err(|rejection| of_rejection(&rejection))?;
+        let offered =
+            moved.map_err(|e| of_store(&e))?.map_err(|rejection| of_rejection(&rejection))?;
         self.gate.note(by.did(action, job.to_string(), detail)).await;
         self.hub.wakes.wake_job(&job);
         self.hub.wakes.wake_watchers(&job);
+        for client in &offered {
+            self.hub.wakes.wake_client(client);
+        }
         let row = find(&self.hub, job.as_str()).await?;
         present(&self.hub, &row).await
     }
