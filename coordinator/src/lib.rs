@@ -16,4 +16,5 @@ pub mod ingest;
 mod replica;
 mod specs;
 pub mod store;
+pub mod verification;
 mod wakes;

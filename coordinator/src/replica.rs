@@ -148,6 +148,10 @@ async fn tell(hub: Arc<Hub>, mut outbox: mpsc::Receiver<Hint>, quit: Cancellatio
         {
             payload = format!("{payload}\n{hint}");
         }
+        #[cfg(feature = "failpoints")]
+        if std::env::var_os("TRIBUTARY_LOSE_HINTS").is_some() {
+            continue;
+        }
         if let Err(error) = hub.store.notify(&payload).await {
             tracing::debug!(%error, "hints were lost; the next look finds what they said");
         }

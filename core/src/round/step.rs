@@ -165,6 +165,7 @@ impl Moving<'_> {
         self.abandon_open("job_ended");
         if let Some(round) = self.state.round.as_mut().filter(|r| !r.phase.ended()) {
             round.phase = Phase::Missed;
+            round.reason = Some("job_ended".to_owned());
             round.closed_ms = Some(self.state.clock_ms);
         }
         self.effects.push(Effect::WakeClients);

@@ -211,6 +211,7 @@ fn at_the_deadline_enough_updates_close_and_too_few_try_again() {
     run.tick(&all);
     let round = run.state.round.clone().expect("a round");
     assert_eq!((round.attempt, round.phase), (2, Phase::Training));
+    assert_eq!(round.reason, None, "the first attempt's is in its own row");
     assert_eq!(run.open(TaskKind::Train).len(), 2, "the accepted update is kept");
     let late = run.accept(&first[1]);
     assert!(matches!(late, Err(Rejection::TaskEnded { .. })), "{late:?}");
@@ -220,6 +221,7 @@ fn at_the_deadline_enough_updates_close_and_too_few_try_again() {
     run.tick(&all);
     assert_eq!(run.phase(), Some(Phase::Aggregating));
     assert_eq!(run.state.round.as_ref().map(|r| r.accepted.len()), Some(2));
+    assert_eq!(run.state.round.as_ref().and_then(|r| r.reason.as_deref()), Some("deadline"));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) replicas: usize,
     /// How long a silent replica keeps its jobs.
     pub(crate) driver_lease_s: u32,
+    /// `until_commit` or `always`.
+    pub(crate) keep_updates: &'static str,
 }
 
 /// One coordinator's place, whether its process runs or not.
@@ -115,6 +117,7 @@ impl World {
         command.arg("--data-dir").arg(&replica.dir).env("NO_COLOR", "1");
         command.env("TRIBUTARY__BLOBS", self.dir.path().join("blobs"));
         command.env("TRIBUTARY__DRIVER_LEASE_S", self.plan.driver_lease_s.to_string());
+        command.env("TRIBUTARY__KEEP_UPDATES", self.plan.keep_updates);
         command.envs(env.iter().copied());
         if let Some(url) = &self.database {
             command.env("TRIBUTARY__DATABASE_URL", url);
@@ -249,6 +252,33 @@ impl World {
         let rounds = rounds.as_array().context("a list")?.iter();
         let committed = rounds.filter(|round| round["phase"] == "committed");
         Ok(committed.map(|r| r["result_digest"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    /// What an offline replay says of a job. The database must be Postgres: SQLite's is in use.
+    #[allow(dead_code)] // the tests' alone
+    pub(crate) fn verify(&self, job: &str) -> anyhow::Result<Value> {
+        let mut command = Command::new(self.plan.binaries.join("tributary-coordinator"));
+        command.args(["verify", job, "--data-dir"]).arg(self.folder().join("verifier"));
+        command.env("TRIBUTARY__BLOBS", self.folder().join("blobs"));
+        if let Some(url) = &self.database {
+            command.env("TRIBUTARY__DATABASE_URL", url);
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).with_context(|| format!("no JSON: {said}"))
+    }
+
+    /// The first file of an update, of whichever job and round.
+    #[allow(dead_code)] // the tests' alone
+    pub(crate) fn any_update(&self) -> anyhow::Result<PathBuf> {
+        let mut path = self.folder().join("blobs/updates");
+        while path.is_dir() {
+            let mut entries: Vec<PathBuf> =
+                std::fs::read_dir(&path)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
+            entries.sort();
+            path = entries.into_iter().next().context("an empty folder")?;
+        }
+        Ok(path)
     }
 
     fn logs(&self) -> String {
