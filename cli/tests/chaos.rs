@@ -164,6 +164,11 @@ fn a_lost_hint_is_found_by_the_next_look() {
         world.replica(replica).expect("running").sigkill().expect("killed");
         world.start_replica(replica, &[("TRIBUTARY_LOSE_HINTS", "1")]).expect("deaf");
     }
+    // Each asks its own first address again: they moved while the replicas were away.
+    for client in 0..world::SITES {
+        world.client(client).expect("running").sigkill().expect("killed");
+        world.start_client(client, &[]).expect("back");
+    }
     // Whoever polls at the replica that does not drive hears of nothing: without the look its task
     // would lapse, because a poll waits far longer than a lease lasts.
     let timed =
