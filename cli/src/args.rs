@@ -246,6 +246,9 @@ pub(crate) enum Bench {
     Aggregate(AggregateArgs),
     /// Training alone: examples a second of a preset on this machine's CPU.
     Train(TrainArgs),
+    /// Kill coordinators, replicas, clients and the database at random moments, and compare every
+    /// round's bytes with an undisturbed run's.
+    Chaos(ChaosArgs),
     /// A coordinator for a bench, in its own process.
     #[command(hide = true)]
     Serve {
@@ -314,4 +317,20 @@ pub(crate) struct AggregateArgs {
     /// Where the updates are stored while it runs; a temporary folder unless given.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ChaosArgs {
+    /// Kills that must land while a job is unfinished.
+    #[arg(long, default_value_t = 20, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) kills: u32,
+    /// Draws the moments and the places.
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub(crate) seed: u64,
+    /// postgres (its programs must be installed), or sqlite: one process, no database to kill.
+    #[arg(long, default_value = "postgres", value_name = "ENGINE")]
+    pub(crate) database: String,
+    /// Coordinators over one Postgres.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub(crate) replicas: u32,
 }

@@ -70,8 +70,8 @@ impl ClientConfig {
 }
 
 fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
-    let coordinator = root.text("coordinator", None);
-    if !coordinator.is_empty() && !is_address(&coordinator) {
+    let coordinator = read_coordinator(root);
+    if !coordinator.is_empty() && !coordinator.split(',').all(is_address) {
         let expected = "https://HOST:PORT, or http:// and a loopback address (127.0.0.1:7443): \
                         nothing leaves this machine in the clear";
         root.fault("coordinator", expected, format!("{coordinator:?}"));
@@ -131,6 +131,14 @@ fn read_device(root: &mut Section) -> Device {
     device
 }
 
+/// One address, or a list: the replicas of one coordinator.
+fn read_coordinator(root: &mut Section) -> String {
+    match root.optional_texts("coordinator") {
+        Some(list) => list.join(","),
+        None => root.text("coordinator", None),
+    }
+}
+
 /// Encrypted, or to this very machine.
 fn is_address(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("http://") else { return text.starts_with("https://") };
@@ -160,6 +168,18 @@ mod tests {
         let config = ClientConfig::parse(text, Path::new("/site")).expect("good");
         assert_eq!(config.data.name, "data");
         assert_eq!(config.agent.state_dir, Path::new("/site/tributary-client-site-a"));
+    }
+
+    #[test]
+    fn replicas_are_a_list_of_addresses() {
+        let rest = "name = \"site-a\"\n[data]\nformat = \"idx\"\nclasses = 10\n\
+                    images = \"i.gz\"\nlabels = \"l.gz\"\n";
+        let list = "coordinator = [\"https://a:7443\", \"https://b:7443\"]\n";
+        let config = ClientConfig::parse(&format!("{list}{rest}"), Path::new("")).expect("good");
+        assert_eq!(config.agent.coordinator, "https://a:7443,https://b:7443");
+        let one_bad = "coordinator = [\"https://a:7443\", \"http://10.0.0.1:7443\"]\n";
+        let faults = ClientConfig::parse(&format!("{one_bad}{rest}"), Path::new(""));
+        assert!(faults.expect_err("in the clear").to_string().contains("coordinator:"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod failpoint;
 pub mod identity;
 pub mod ledger;
 pub mod observer;

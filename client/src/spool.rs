@@ -20,6 +20,7 @@ use tributary_core::metrics::Statistics;
 use tributary_core::name::TaskId;
 use tributary_core::params::{ParameterSet, Schema};
 
+use crate::failpoint::failpoint;
 use crate::rpc::Outgoing;
 use crate::trainer::Trained;
 
@@ -159,6 +160,7 @@ impl Spool {
         })
         .map_err(at(&path))?;
         file.sync_all().map_err(at(&path))?;
+        failpoint!("spool.update.written");
         let sums = hasher.finish();
         let manifest = Manifest {
             digest: sums.digest(),
@@ -177,7 +179,9 @@ impl Spool {
             .map_err(|error| SpoolError::Io { path: path.clone(), source: error.into() })?;
         let mut file = File::create(&new).map_err(at(&new))?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(at(&new))?;
+        failpoint!("spool.manifest.staged");
         fs::rename(&new, &path).map_err(at(&path))?;
+        failpoint!("spool.manifest.placed");
         // The names must be as durable as the bytes.
         for dir in [dir, &self.root.join("tasks")] {
             File::open(dir).and_then(|d| d.sync_all()).map_err(at(dir))?;

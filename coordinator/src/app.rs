@@ -1,5 +1,6 @@
 //! A coordinator put together: store, blobs, drivers, door; started and stopped as one.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::authority::Keeper;
 use crate::blobs::Blobs;
 use crate::config::Config;
-use crate::driver::{Hub, supervise};
+use crate::driver::{Hub, collect, supervise};
 use crate::grpc;
+use crate::replica::{Replica, converse};
 use crate::store::{By, Store};
 
 /// A running coordinator.
@@ -21,9 +23,14 @@ pub struct Coordinator {
     address: SocketAddr,
     secure: bool,
     stop: CancellationToken,
+    /// Ends the conversation with other replicas, which outlasts the drivers: they say goodbye.
+    quit: CancellationToken,
     server: JoinHandle<anyhow::Result<()>>,
     supervisor: JoinHandle<()>,
+    conversation: JoinHandle<()>,
     store: Store,
+    /// Held for as long as this replica's name is in use.
+    _alone: File,
 }
 
 impl Coordinator {
@@ -35,23 +42,39 @@ impl Coordinator {
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir)
             .with_context(|| format!("cannot make the data folder {}", data_dir.display()))?;
+        let alone = lock_folder(data_dir)?;
         let keeper = open_keeper(config)?;
         let store = open_store(config).await?;
         note_start(&store, keeper.as_deref()).await?;
-        let blobs = Blobs::local(&data_dir.join("blobs")).context("cannot open the blob folder")?;
+        let blobs = Blobs::local(Path::new(&config.blobs))
+            .with_context(|| format!("cannot open the blobs in {}", config.blobs))?;
         let blobs = blobs.with_reserve(u64::from(config.disk_reserve_mb) << 20);
-        let replica = replica_id(data_dir)?;
+        let lease = Duration::from_secs(config.driver_lease_s.into());
+        let replica = Replica::new(replica_id(data_dir)?, lease);
         let listener = grpc::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is a coordinator running?", config.listen)
         })?;
         let address = listener.local_addr().context("cannot read the bound address")?;
         let secure = keeper.is_some();
-        let hub = Hub::new(store.clone(), blobs, config.keep_updates, replica);
-        let stop = CancellationToken::new();
+        let (hub, outbox) = Hub::new(store.clone(), blobs, config.keep_updates, replica);
+        let session = hub.replica.open(&hub).await.context("cannot listen to other replicas")?;
+        let (stop, quit) = (CancellationToken::new(), CancellationToken::new());
+        let conversation = tokio::spawn(converse(hub.clone(), session, outbox, quit.clone()));
         let supervisor = tokio::spawn(supervise(hub.clone(), stop.clone()));
+        tokio::spawn(collect(hub.clone(), stop.clone()));
         let serving = grpc::serve(hub, keeper, config.limits, listener, stop.clone());
         let server = tokio::spawn(async move { serving.await.context("the server failed") });
-        Ok(Self { address, secure, stop, server, supervisor, store })
+        Ok(Self {
+            address,
+            secure,
+            stop,
+            quit,
+            server,
+            supervisor,
+            conversation,
+            store,
+            _alone: alone,
+        })
     }
 
     /// Where it listens.
@@ -80,8 +103,11 @@ impl Coordinator {
     /// When the server had failed.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        let served = self.server.await.context("the server's task failed")?;
+        // Jobs are handed over at once; open calls may take their time.
         self.supervisor.await.context("the supervisor's task failed")?;
+        self.quit.cancel();
+        self.conversation.await.context("the conversation's task failed")?;
+        let served = self.server.await.context("the server's task failed")?;
         self.store.close().await;
         served
     }
@@ -140,6 +166,21 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     let store = open_store(config).await?;
     store.close().await;
     Ok(())
+}
+
+/// One process a data folder: two replicas of one name would take each other's jobs for ever.
+fn lock_folder(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join("serve.lock");
+    let lock = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let taken = lock.try_lock();
+    taken.map_err(|_| {
+        anyhow::anyhow!(
+            "another coordinator runs in {}: each replica needs a data_dir of its own (they share \
+             database_url and blobs)",
+            data_dir.display()
+        )
+    })?;
+    Ok(lock)
 }
 
 /// A name that stays over restarts: whoever has this data folder takes its own leases back.

@@ -190,6 +190,17 @@ impl Blobs {
         CheckpointWriter::begin(self.clone(), key).await
     }
 
+    /// Deletes one blob, where it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        match self.store.delete(&path_of(key)?).await {
+            Err(object_store::Error::NotFound { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(BlobError::of(key, "delete", error)),
+        }
+    }
+
     /// Deletes every update of a round, finished or not. Repeating it is harmless.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! What is done on the coordinator's own machine before anybody can log in: the certificate
-//! authority, and the first admin's token.
+//! What is done on the coordinator's own machine: the certificate authority, the first admin's token,
+//! and the offline replay of a job.
 #![allow(clippy::print_stdout)]
 
 use std::io::Write;
@@ -15,8 +15,10 @@ use tributary_core::name::{ClientName, FederationName};
 
 use crate::app::open_store;
 use crate::authority::{Authority, AuthorityError, Import, init, promote, retire, rotate, secret};
+use crate::blobs::Blobs;
 use crate::config::{Config, Flags};
 use crate::store::By;
+use crate::verification::{self, Verdict};
 
 /// Where the configuration comes from.
 #[derive(clap::Args)]
@@ -71,6 +73,48 @@ pub enum CaCommand {
     Retire(Args),
     /// Print who signs and who is trusted.
     Show(Args),
+}
+
+/// `tributary-coordinator verify …`
+#[derive(clap::Args)]
+pub struct VerifyArgs {
+    /// A job id, or a spec's name (its newest job).
+    job: String,
+    #[command(flatten)]
+    args: Args,
+}
+
+/// Recomputes a job's rounds; prints what came of it.
+///
+/// # Errors
+/// When nothing can be said, or a round differs, or its updates are gone.
+pub async fn verify(args: VerifyArgs) -> anyhow::Result<()> {
+    let config = args.args.load()?;
+    let store = open_store(&config).await?;
+    let blobs = Blobs::local(Path::new(&config.blobs)).context("cannot open the blobs")?;
+    let report = verification::verify(&store, &blobs, &args.job).await?;
+    store.close().await;
+    let of = |wanted: fn(&Verdict) -> bool| report.rounds.iter().filter(|r| wanted(&r.1)).count();
+    let differing: Vec<_> = report
+        .rounds
+        .iter()
+        .filter_map(|(number, verdict)| match verdict {
+            Verdict::Differs(why) => Some(serde_json::json!({ "round": number, "why": why })),
+            _ => None,
+        })
+        .collect();
+    let line = serde_json::json!({
+        "job": args.job,
+        "same": of(|v| *v == Verdict::Same),
+        "updates_expired": of(|v| *v == Verdict::UpdatesExpired),
+        "differ": differing.len(),
+        "differing": differing,
+        "receipts_counted": report.counted,
+        "receipts_unused": report.unused,
+    });
+    writeln!(std::io::stdout(), "{line}")?;
+    anyhow::ensure!(report.is_same(), "not every round could be recomputed to the same bytes");
+    Ok(())
 }
 
 /// `tributary-coordinator token …`

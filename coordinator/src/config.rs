@@ -23,6 +23,10 @@ pub const CERTIFICATE_TTL_S_DEFAULT: u32 = 7 * 86_400;
 const CERTIFICATE_TTL_S: std::ops::RangeInclusive<u32> = 10..=90 * 86_400;
 /// Free space that is kept, unless set: some checkpoints of a large model, and a database's growth.
 const DISK_RESERVE_MB_DEFAULT: u32 = 512;
+/// How long a silent replica keeps its jobs, unless set: longer than a busy disk or a short partition.
+const DRIVER_LEASE_S_DEFAULT: u32 = 10;
+/// How long it may be set to be.
+const DRIVER_LEASE_S: std::ops::RangeInclusive<u32> = 1..=600;
 /// Most names of the port.
 const SERVER_NAMES_MAX: usize = 32;
 
@@ -116,6 +120,10 @@ pub struct Config {
     pub limits: Limits,
     /// How long accepted updates are kept.
     pub keep_updates: KeepUpdates,
+    /// Where checkpoints and updates lie: a folder. Replicas share it.
+    pub blobs: String,
+    /// How long a replica may be silent before another drives its jobs.
+    pub driver_lease_s: u32,
 }
 
 /// What the command line sets.
@@ -181,6 +189,8 @@ impl Config {
             disk_reserve_mb: DISK_RESERVE_MB_DEFAULT,
             limits: Limits::default(),
             keep_updates: KeepUpdates::UntilCommit,
+            blobs: data_dir.join("blobs").display().to_string(),
+            driver_lease_s: DRIVER_LEASE_S_DEFAULT,
         }
     }
 
@@ -199,6 +209,10 @@ impl Config {
             let certificate_ttl_s = root.count("certificate_ttl_s", CERTIFICATE_TTL_S, ttl);
             let reserve = Some(DISK_RESERVE_MB_DEFAULT);
             let disk_reserve_mb = root.count("disk_reserve_mb", 0..=u32::MAX, reserve);
+            let blobs = data_dir.join("blobs").display().to_string();
+            let blobs = root.text("blobs", Some(&blobs));
+            let lease = Some(DRIVER_LEASE_S_DEFAULT);
+            let driver_lease_s = root.count("driver_lease_s", DRIVER_LEASE_S, lease);
             let mut section = root.section("limits");
             let limits = Limits::read(&mut section);
             section.finish();
@@ -216,6 +230,8 @@ impl Config {
                 disk_reserve_mb,
                 limits,
                 keep_updates: keep.unwrap_or(KeepUpdates::UntilCommit),
+                blobs,
+                driver_lease_s,
             }
         })
     }
@@ -226,7 +242,7 @@ impl Config {
         format!(
             "listen = {:?}, data_dir = {:?}, database_url = {:?}, ca_dir = {:?}, \
              server_names = {:?}, certificate_ttl_s = {}, disk_reserve_mb = {}, \
-             keep_updates = {:?}, limits = {:?}",
+             keep_updates = {:?}, blobs = {:?}, driver_lease_s = {}, limits = {:?}",
             self.listen.to_string(),
             self.data_dir.display().to_string(),
             redact(&self.database_url),
@@ -238,6 +254,8 @@ impl Config {
                 KeepUpdates::UntilCommit => "until_commit",
                 KeepUpdates::Always => "always",
             },
+            self.blobs,
+            self.driver_lease_s,
             self.limits,
         )
     }

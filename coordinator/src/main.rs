@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tributary_coordinator::app::{Coordinator, migrate};
-use tributary_coordinator::commands::{Args, CaCommand, TokenArgs, ca, token};
+use tributary_coordinator::commands::{Args, CaCommand, TokenArgs, VerifyArgs, ca, token, verify};
 use tributary_coordinator::config::Config;
 
 /// Schedules rounds, aggregates updates, keeps the history.
@@ -32,6 +32,9 @@ enum Command {
     Ca(CaCommand),
     /// Print a one-time token for the first admin (later ones: `tributary token create`).
     Token(TokenArgs),
+    /// Recompute a job's committed rounds from the record and the stored updates, offline: prints one
+    /// JSON object. It needs keep_updates = "always", and with SQLite a coordinator that is stopped.
+    Verify(VerifyArgs),
     /// Read the configuration, print it (passwords hidden), and stop.
     CheckConfig(Args),
 }
@@ -56,6 +59,7 @@ async fn main() -> anyhow::Result<()> {
         }
         Command::Ca(command) => ca(command),
         Command::Token(args) => token(args).await,
+        Command::Verify(args) => verify(args).await,
         Command::CheckConfig(args) => {
             tracing::info!("{}", args.load()?.redacted());
             Ok(())

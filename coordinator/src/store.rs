@@ -6,9 +6,11 @@
 
 mod audit;
 mod clients;
+mod collection;
 mod database;
 mod decode;
 mod error;
+mod hints;
 mod history;
 mod identities;
 mod jobs;
@@ -19,8 +21,10 @@ mod save;
 mod sql;
 mod tasks;
 
+pub use collection::FinalRound;
 pub use error::StoreError;
-pub use leases::LeaseToken;
+pub use hints::{HINT_BYTES_MAX, Session};
+pub use leases::{Holder, LeaseToken};
 pub use rows::{
     AuditEvent, By, CertificateRow, CheckpointRow, ClientHello, ClientRow, CreatedJob, EventRow,
     IdentityRow, JobChanges, JobRow, NewCertificate, NewJob, Redeemed, RefusalRow, RejectionRow,

@@ -44,6 +44,8 @@ on_both! {
     jobs::clients_are_rosters_and_quiet_polls_are_not_written,
     races::a_stale_token_cannot_write,
     races::leases_expire_and_owners_take_their_own_back,
+    races::a_lease_is_free_once_its_holders_session_is_gone,
+    races::hints_reach_other_sessions,
     races::an_acceptance_is_in_the_accepted_set_or_refused,
     races::passes_and_acceptances_take_their_locks_in_one_order,
     races::the_same_update_twice_is_one_row,
@@ -55,6 +57,7 @@ on_both! {
     guards::the_event_chain_is_append_only_and_verified,
     guards::a_corrupt_row_is_an_error_that_names_it,
     guards::refusals_are_kept_newest_first,
+    guards::only_final_rounds_are_collected_and_each_of_them_twice,
     guards::a_newer_schema_is_refused,
     guards::a_missing_schema_says_what_to_run,
 }

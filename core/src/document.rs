@@ -181,6 +181,14 @@ impl Section {
         self.take_as(key, "a text in quotes", |v| v.as_str().map(str::to_owned))
     }
 
+    /// A list of texts, if the key holds a list; any other value stays for another reading.
+    pub fn optional_texts(&mut self, key: &str) -> Option<Vec<String>> {
+        let list = self.table.get(key)?.as_array()?;
+        let texts = list.iter().map(|v| v.as_str().unwrap_or_default().to_owned()).collect();
+        self.take(key);
+        Some(texts)
+    }
+
     /// A text; without a default the key is required.
     pub fn text(&mut self, key: &str, default: Option<&str>) -> String {
         let had = self.has(key);

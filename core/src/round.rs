@@ -13,6 +13,7 @@
 //! | submitted | `Tick` | | running, round 1 selecting |
 //! | selecting | `Tick` with a roster | `min_available_clients` are present | cohort drawn, training |
 //! | training | `Tick` | a lease is past | that task lapsed, a seeded replacement offered |
+//! | training | `Tick` | `exact_replay`: nothing is open, somebody failed | missed |
 //! | training | `Tick` | the whole cohort has been accepted | accepted set fixed, aggregating |
 //! | training | `Tick` | past the deadline, `min_updates` there | accepted set fixed, aggregating |
 //! | training | `Tick` | past the deadline, too few | missed; next attempt, or the job fails |
@@ -21,6 +22,7 @@
 //! | committed | `Tick` | rounds are left | next round selecting |
 //! | committed | `Tick` | last round | `evaluate` tasks offered, or completed |
 //! | evaluating | `Tick` | all tasks ended, or past the deadline | completed |
+//! | any | `TakenOver` | | the same; open tasks have a whole lease again |
 //! | any not ended | `Cancel`, `Pause`, `Resume` | | cancelled, paused, running |
 //!
 //! A task's own transitions are in [`task`]: ingest applies them to one row while the driver

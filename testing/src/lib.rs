@@ -1,4 +1,4 @@
-//! What tests need from the machine: a Postgres cluster of their own, processes that are always
+//! What tests and the chaos bench need from the machine: a Postgres cluster of their own, processes that are always
 //! reaped, free ports, the folder of real data. It panics nowhere: what fails is an error.
 //!
 //! Nothing outlives a test process, however that process ends: statics are never dropped and a

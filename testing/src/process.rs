@@ -166,6 +166,27 @@ impl Process {
             .with_context(|| format!("send SIGTERM to {}", self.name))
     }
 
+    /// Lets the process and all that it started stand still, with everything that they hold.
+    ///
+    /// # Errors
+    /// Where it has ended, or cannot be signalled.
+    pub fn sigstop(&mut self) -> anyhow::Result<()> {
+        self.signal(libc::SIGSTOP)
+    }
+
+    /// Lets a process that stands still go on.
+    ///
+    /// # Errors
+    /// As [`sigstop`](Self::sigstop).
+    pub fn sigcont(&mut self) -> anyhow::Result<()> {
+        self.signal(libc::SIGCONT)
+    }
+
+    fn signal(&mut self, signal: i32) -> anyhow::Result<()> {
+        anyhow::ensure!(self.try_wait()?.is_none(), "{} has ended", self.name);
+        send(Target::Group(self.pid()), signal).with_context(|| format!("signal {}", self.name))
+    }
+
     /// Waits until the process has ended by itself.
     ///
     /// # Errors

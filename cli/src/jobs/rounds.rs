@@ -8,9 +8,10 @@ use crate::connect::{rounds, said};
 use crate::jobs::print_json;
 use crate::table::{Align, Table, bytes, ratio, seconds, short};
 
-const COLUMNS: [(&str, Align); 10] = [
+const COLUMNS: [(&str, Align); 11] = [
     ("ROUND", Align::Right),
     ("PHASE", Align::Left),
+    ("CLOSED BY", Align::Left),
     ("UPDATES", Align::Right),
     ("EXAMPLES", Align::Right),
     ("LOSS", Align::Right),
@@ -60,6 +61,7 @@ fn cells(round: &v1::Round) -> Vec<String> {
     vec![
         number,
         round.phase.clone(),
+        round.reason.clone(),
         format!("{}/{}", round.updates, round.cohort_size),
         round.examples.to_string(),
         ratio(metrics.map(|m| m.loss)),

@@ -14,6 +14,7 @@ use tributary_proto::v1;
 use super::checked::{Checked, check};
 use super::pulse::{Follow, Pulse};
 use super::{Agent, AgentError};
+use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, LedgerError};
 use crate::observer::AgentEvent;
 use crate::rpc::{Backoff, CALL, CallError, Client, Me, Outgoing, fetch, limited, upload};
@@ -80,8 +81,10 @@ impl Work<'_> {
             return Err(AgentError::Superseded(self.agent.config.name.clone()));
         }
         let outcome = outcome?;
+        failpoint!("upload.receipt.held");
         if !matches!(outcome, Outcome::Stopped) {
             self.spool.forget(&checked.id);
+            failpoint!("spool.forgotten");
         }
         Ok(outcome)
     }
@@ -96,10 +99,12 @@ impl Work<'_> {
             self.record(task, "update", (outgoing.digest, outgoing.bytes), outgoing.examples)?;
             return self.send(&task.id, &outgoing, pulse, stop).await;
         }
+        failpoint!("task.received");
         let checkpoint = match self.checkpoint(task, pulse, stop).await? {
             Ok(checkpoint) => checkpoint,
             Err(outcome) => return Ok(outcome),
         };
+        failpoint!("task.fetched");
         if task.evaluate {
             return self.evaluate(task, checkpoint, pulse, stop).await;
         }
@@ -107,6 +112,7 @@ impl Work<'_> {
             Ok(outgoing) => {
                 let content = (outgoing.digest, outgoing.bytes);
                 self.record(task, "update", content, outgoing.examples)?;
+                failpoint!("ledger.written");
                 self.send(&task.id, &outgoing, pulse, stop).await
             }
             Err(TrainerError::Cancelled) => Ok(self.cancelled(stop)),
@@ -199,6 +205,7 @@ impl Work<'_> {
         let (spool, id) = (self.spool.clone(), task.id.clone());
         self.with_trainer(task, checkpoint, pulse, stop, move |trainer, order, control| {
             let trained = trainer.train(order, control)?;
+            failpoint!("task.trained");
             spool
                 .finish(&id, order.spec.model.schema(), trained)
                 .map_err(|error| TrainerError::Unable(error.to_string()))

@@ -1,5 +1,6 @@
 //! The way to a coordinator: plain on loopback, TLS 1.3 with this machine's certificate elsewhere.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,9 +10,9 @@ use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::{Service, ServiceExt};
@@ -34,23 +35,34 @@ pub struct AddressError {
     why: String,
 }
 
-/// A coordinator, and how to reach it.
+/// A coordinator, and how to reach it: one address, or several of its replicas.
 pub struct Remote {
     endpoint: Endpoint,
-    secure: Option<Secure>,
+    ways: Arc<Ways>,
 }
 
-#[derive(Clone)]
-struct Secure {
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
+/// The replicas' addresses. The one that answered last is asked first; when its connection breaks,
+/// the next one is.
+struct Ways {
+    addresses: Vec<Way>,
+    next: AtomicUsize,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+struct Way {
+    name: Option<ServerName<'static>>,
     address: String,
 }
 
-/// Whether an address asks for TLS, and so for an identity.
+/// The addresses of a list: `https://a:7443,https://b:7443`.
+fn listed(addresses: &str) -> impl Iterator<Item = &str> {
+    addresses.split(',').map(str::trim)
+}
+
+/// Whether an address (or every one of a list) asks for TLS, and so for an identity.
 #[must_use]
 pub fn is_secure(address: &str) -> bool {
-    address.starts_with("https://")
+    listed(address).all(|one| one.starts_with("https://"))
 }
 
 impl Remote {
@@ -59,7 +71,7 @@ impl Remote {
     /// # Errors
     /// When the address is none.
     pub fn plain(address: &str) -> Result<Self, AddressError> {
-        Ok(Self { endpoint: endpoint(address)?, secure: None })
+        Self::with(address, None)
     }
 
     /// A coordinator that must prove itself to the credential's authorities, and is shown its
@@ -101,32 +113,41 @@ impl Remote {
         config.alpn_protocols = vec![b"h2".to_vec()];
         // Each handshake verifies against what is trusted now.
         config.resumption = Resumption::disabled();
-        let uri: http::Uri =
-            address.parse().map_err(|e: http::uri::InvalidUri| fault(address, e.to_string()))?;
-        let host = uri.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare).map_err(|e| fault(address, e.to_string()))?;
-        let Some(port) = uri.port_u16() else {
-            return Err(fault(address, "the port is missing (7443?)".to_owned()));
-        };
-        // tonic refuses https without a TLS of its own; the handshake is ours, the scheme is told.
-        let plain = format!("http://{host}:{port}");
-        let endpoint = endpoint(&plain)?.origin(uri.clone());
-        let secure = Secure { config: Arc::new(config), name, address: format!("{host}:{port}") };
-        Ok(Self { endpoint, secure: Some(secure) })
+        Self::with(address, Some(Arc::new(config)))
+    }
+
+    fn with(list: &str, tls: Option<Arc<ClientConfig>>) -> Result<Self, AddressError> {
+        let mut first = None;
+        let mut addresses = Vec::new();
+        for address in listed(list) {
+            let uri: http::Uri = address
+                .parse()
+                .map_err(|e: http::uri::InvalidUri| fault(address, e.to_string()))?;
+            let host = uri.host().unwrap_or_default();
+            let Some(port) = uri.port_u16() else {
+                return Err(fault(address, "the port is missing (7443?)".to_owned()));
+            };
+            let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(bare).map_err(|e| fault(address, e.to_string()));
+            let name = if tls.is_some() { Some(name?) } else { None };
+            addresses.push(Way { name, address: format!("{host}:{port}") });
+            if first.is_none() {
+                // tonic refuses https without a TLS of its own; the handshake is ours, the scheme is
+                // told.
+                first = Some(endpoint(&format!("http://{host}:{port}"))?.origin(uri));
+            }
+        }
+        let endpoint = first.ok_or_else(|| fault(list, "it is empty".to_owned()))?;
+        let ways = Arc::new(Ways { addresses, next: AtomicUsize::new(0), tls });
+        Ok(Self { endpoint, ways })
     }
 
     /// Connects when first needed, and again whenever the connection breaks.
     #[must_use]
     pub fn connect_lazy(&self) -> Channel {
-        match self.secure.clone() {
-            None => self.endpoint.connect_lazy(),
-            Some(secure) => {
-                self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
-                    shake(secure.clone())
-                }))
-            }
-        }
+        let ways = self.ways.clone();
+        let connector = tower::service_fn(move |_: http::Uri| ways.clone().connect());
+        self.endpoint.connect_with_connector_lazy(connector)
     }
 
     /// Connects now.
@@ -134,21 +155,42 @@ impl Remote {
     /// # Errors
     /// When nobody answers, or one side does not accept the other's certificate.
     pub async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
-        match self.secure.clone() {
-            None => self.endpoint.connect().await,
-            Some(secure) => {
-                let connector = tower::service_fn(move |_: http::Uri| shake(secure.clone()));
-                self.endpoint.connect_with_connector(connector).await
-            }
-        }
+        let ways = self.ways.clone();
+        let connector = tower::service_fn(move |_: http::Uri| ways.clone().connect());
+        self.endpoint.connect_with_connector(connector).await
     }
 }
 
-async fn shake(secure: Secure) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
-    let socket = TcpStream::connect(&secure.address).await?;
-    socket.set_nodelay(true)?;
-    let stream = TlsConnector::from(secure.config).connect(secure.name, socket).await?;
-    Ok(TokioIo::new(stream))
+/// A connection, encrypted or not.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+impl Ways {
+    /// Asks one address after the other, once around, beginning behind the one that was asked last.
+    async fn connect(self: Arc<Self>) -> std::io::Result<TokioIo<Box<dyn Wire>>> {
+        let mut failed = std::io::Error::other("no address");
+        for _ in 0..self.addresses.len() {
+            let at = self.next.fetch_add(1, Ordering::Relaxed) % self.addresses.len();
+            let shaken = tokio::time::timeout(CONNECT, self.shake(&self.addresses[at])).await;
+            match shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+                Ok(wire) => return Ok(TokioIo::new(wire)),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn shake(&self, way: &Way) -> std::io::Result<Box<dyn Wire>> {
+        let socket = TcpStream::connect(&way.address).await?;
+        socket.set_nodelay(true)?;
+        match (&self.tls, &way.name) {
+            (Some(tls), Some(name)) => {
+                let connector = TlsConnector::from(tls.clone());
+                Ok(Box::new(connector.connect(name.clone(), socket).await?))
+            }
+            _ => Ok(Box::new(socket)),
+        }
+    }
 }
 
 pub(super) fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -16,6 +16,8 @@ use tributary_core::metrics::Statistics;
 use tributary_proto::convert::statistics_to_wire;
 use tributary_proto::{CHUNK_BYTES, v1};
 
+use crate::failpoint::failpoint;
+
 use super::{CALL, CallError, Client, Me, SILENCE, limited};
 
 /// How long one try of an upload may take; the next one sends only what is missing.
@@ -136,6 +138,7 @@ async fn send_parts(
                 // The coordinator ended the call; its status says why.
                 return Ok(());
             }
+            failpoint!("upload.chunk.sent");
             step();
         }
     }

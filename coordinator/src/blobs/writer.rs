@@ -7,6 +7,7 @@ use tributary_core::digest::{Digest, Hasher};
 
 use super::folder::Staged;
 use super::{BlobError, Blobs, path_of};
+use crate::failpoint::failpoint;
 
 /// Bytes that go to the store at a time: object stores take nothing below 5 MiB but the last piece,
 /// and some want all of one size.
@@ -37,7 +38,43 @@ enum Target {
     /// computed, so that little is left to wait for at the end.
     File(Staged),
     /// Any other backend.
-    Upload(Box<dyn MultipartUpload>),
+    Upload(Upload),
+}
+
+/// An upload in pieces, which the backend keeps, and charges for, until it is completed or aborted.
+struct Upload {
+    parts: Option<Box<dyn MultipartUpload>>,
+    key: String,
+}
+
+impl Upload {
+    fn parts(&mut self) -> Result<&mut Box<dyn MultipartUpload>, BlobError> {
+        let over = || BlobError::io(&self.key, "go on with", "its upload is over");
+        self.parts.as_mut().ok_or_else(over)
+    }
+
+    async fn complete(mut self) -> Result<(), BlobError> {
+        let done = self.parts()?.complete().await;
+        done.map_err(|error| BlobError::of(&self.key, "finish", error))?;
+        self.parts = None;
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    /// Given up: its pieces must not stay at the backend. A killed process cannot do this; a rule of
+    /// the bucket that ends old uploads does.
+    fn drop(&mut self) {
+        let Some(mut parts) = self.parts.take() else { return };
+        let key = std::mem::take(&mut self.key);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = parts.abort().await {
+                    tracing::debug!(%key, %error, "an upload that was given up could not be aborted");
+                }
+            });
+        }
+    }
 }
 
 impl std::fmt::Debug for CheckpointWriter {
@@ -52,7 +89,8 @@ impl CheckpointWriter {
             Target::File(folder.clone().stage(key.to_owned()).await?)
         } else {
             let upload = blobs.store.put_multipart(&path_of(key)?).await;
-            Target::Upload(upload.map_err(|error| BlobError::of(key, "begin", error))?)
+            let parts = Some(upload.map_err(|error| BlobError::of(key, "begin", error))?);
+            Target::Upload(Upload { parts, key: key.to_owned() })
         };
         Ok(Self {
             blobs,
@@ -90,12 +128,10 @@ impl CheckpointWriter {
             self.flush().await?;
         }
         let Progress { target, hasher } = self.arrive().await?;
+        failpoint!("blob.checkpoint.written");
         match target {
             Target::File(staged) => staged.publish().await?,
-            Target::Upload(mut upload) => {
-                let done = upload.complete().await;
-                done.map_err(|error| BlobError::of(&self.key, "finish", error))?;
-            }
+            Target::Upload(upload) => upload.complete().await?,
         }
         self.blobs.settle(&self.key).await?;
         Ok((hasher.finish(), self.len))
@@ -142,7 +178,7 @@ impl Progress {
                 added.await.map_err(lost)?
             }
             Target::Upload(mut upload) => {
-                let put = upload.put_part(PutPayload::from_iter(pieces.iter().cloned()));
+                let put = upload.parts()?.put_part(PutPayload::from_iter(pieces.iter().cloned()));
                 let hash = tokio::task::spawn_blocking(move || {
                     pieces.iter().for_each(|piece| hasher.update(piece));
                     hasher

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tributary_core::name::JobId;
 use tributary_core::round::cohort::Roster;
 use tributary_core::round::step::needs_roster;
@@ -12,8 +13,8 @@ use tributary_core::round::{
 };
 
 use super::fold::{Folded, fold};
-use super::{Hub, LEASE, RETRY, TICK, TICK_MAX};
-use crate::config::KeepUpdates;
+use super::{Hub, RETRY, TICK, TICK_MAX};
+use crate::failpoint::failpoint;
 use crate::specs::{Spec, SpecError};
 use crate::store::{JobChanges, LeaseToken, StoreError};
 
@@ -53,8 +54,13 @@ pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: Ca
             return;
         }
     };
+    let lost = CancellationToken::new();
+    let renewing =
+        tokio::spawn(renew(hub.clone(), job.clone(), driver.token.clone(), lost.clone()));
+    let _renewing = AbortOnDropHandle::new(renewing);
+    driver.halt = Some((stop.clone(), lost.clone()));
     let mut pause = RETRY.0;
-    while !stop.is_cancelled() {
+    while !stop.is_cancelled() && !lost.is_cancelled() {
         // Subscribe, then read: a bell that rings during the pass is heard after it.
         let rung = bell.notified();
         let wait = match driver.pass().await {
@@ -77,12 +83,33 @@ pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: Ca
         };
         tokio::select! {
             () = stop.cancelled() => {}
+            () = lost.cancelled() => {}
             () = rung => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
+    if lost.is_cancelled() {
+        tracing::warn!(%job, "another replica drives this job now");
+        return;
+    }
     if let Err(error) = hub.store.release_lease(&job, &driver.token).await {
         tracing::warn!(%job, %error, "the lease could not be handed back; it expires by itself");
+    }
+    hub.wakes.wake_supervisor();
+}
+
+/// Keeps the lease, whatever a pass is busy with: a fold may take longer than a lease lasts.
+async fn renew(hub: Arc<Hub>, job: JobId, token: LeaseToken, lost: CancellationToken) {
+    let replica = &hub.replica;
+    loop {
+        tokio::time::sleep(replica.lease / 3).await;
+        let renewed = hub.store.renew_lease(&job, &token, replica.lock(), replica.lease).await;
+        match renewed {
+            Ok(true) => {}
+            Ok(false) => return lost.cancel(),
+            // A pass that tries to write meanwhile is fenced, should the lease be gone.
+            Err(error) => tracing::warn!(%job, %error, "the lease could not be renewed yet"),
+        }
     }
 }
 
@@ -91,36 +118,38 @@ struct Driver {
     job: JobId,
     spec: Arc<Spec>,
     token: LeaseToken,
-    renewed: Instant,
     ticked: Instant,
+    /// Nothing has been written by this driver yet.
+    fresh: bool,
+    /// What ends a fold early: a stop, or the loss of the lease.
+    halt: Option<(CancellationToken, CancellationToken)>,
 }
 
 impl Driver {
     async fn new(hub: Arc<Hub>, job: JobId, token: LeaseToken) -> Result<Self, DriveError> {
         let spec = hub.specs.get(&job).await?;
-        let now = Instant::now();
-        Ok(Self { hub, job, spec, token, renewed: now, ticked: now })
+        let ticked = Instant::now();
+        Ok(Self { hub, job, spec, token, ticked, fresh: true, halt: None })
     }
 
     async fn pass(&mut self) -> Result<Next, DriveError> {
-        self.renew().await?;
         let next = self.apply(None).await?;
         if let Next::Fold(state) = &next {
-            let folded = fold(&self.hub, &self.spec, state).await?;
+            failpoint!("driver.fold.due");
+            let folding = fold(&self.hub, &self.spec, state);
+            let folded = match self.halt.clone() {
+                None => folding.await?,
+                Some((stop, lost)) => tokio::select! {
+                    folded = folding => folded?,
+                    () = lost.cancelled() => return Err(DriveError::LeaseLost),
+                    // Whoever drives next folds the same rows to the same bytes.
+                    () = stop.cancelled() => return Ok(Next::Wait),
+                },
+            };
+            failpoint!("driver.fold.done");
             self.apply(Some(folded)).await?;
         }
         Ok(next)
-    }
-
-    async fn renew(&mut self) -> Result<(), DriveError> {
-        if self.renewed.elapsed() < LEASE / 3 {
-            return Ok(());
-        }
-        if !self.hub.store.renew_lease(&self.job, &self.token, LEASE).await? {
-            return Err(DriveError::LeaseLost);
-        }
-        self.renewed = Instant::now();
-        Ok(())
     }
 
     /// One transaction: the fold's result where there is one, then as many ticks as have effect.
@@ -128,20 +157,22 @@ impl Driver {
         let elapsed = self.ticked.elapsed().min(TICK_MAX);
         let started = Instant::now();
         let policy = &self.spec.policy;
+        let fresh = self.fresh;
         let moved = self
             .hub
             .store
             .update_job(&self.job, Some(&self.token), needs_roster, |state, roster| {
-                advance(state, roster, policy, elapsed, folded.clone())
+                advance(state, roster, policy, elapsed, (fresh, folded.clone()))
             })
             .await??;
         self.ticked = started;
-        self.follow(&moved).await;
+        self.fresh = false;
+        self.follow(&moved);
         Ok(moved.next)
     }
 
     /// What follows a committed pass: bells, and updates that are no longer needed.
-    async fn follow(&self, moved: &Moved) {
+    fn follow(&self, moved: &Moved) {
         for client in &moved.offered {
             self.hub.wakes.wake_client(client);
         }
@@ -150,15 +181,8 @@ impl Driver {
         }
         let Some(round) = moved.committed else { return };
         tracing::info!(job = %self.job, round, "round committed");
-        if self.hub.keep_updates == KeepUpdates::UntilCommit {
-            // The next round need not wait for it; what is left after a crash goes with the next one.
-            let (hub, job) = (self.hub.clone(), self.job.clone());
-            tokio::spawn(async move {
-                if let Err(error) = hub.blobs.delete_updates(&job, round).await {
-                    tracing::warn!(%job, round, %error, "old updates are still there");
-                }
-            });
-        }
+        // The next round need not wait for it.
+        self.hub.wakes.wake_collector();
     }
 }
 
@@ -176,13 +200,18 @@ fn advance(
     roster: Option<Roster>,
     policy: &Policy,
     elapsed: Duration,
-    folded: Option<Folded>,
+    (fresh, folded): (bool, Option<Folded>),
 ) -> Result<(JobState, JobChanges, Moved), Rejection> {
     let now_ms = before.clock_ms + u64::try_from(elapsed.as_millis()).unwrap_or(0);
     let mut changes = JobChanges::default();
     let mut state = before.clone();
     let mut changed = false;
     let mut next = Next::Wait;
+    if fresh {
+        // Whatever the outage took, an open task has a whole lease from here on.
+        state = step(&state, policy, now_ms, Event::TakenOver)?.0;
+        changed = !same_but_clock(&before, &state);
+    }
     let mut event = match folded {
         Some(folded) => {
             changes.checkpoints.extend(folded.checkpoint);

@@ -8,9 +8,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tributary_core::name::JobId;
 
+use super::Hub;
 use super::job::drive;
-use super::{Hub, LEASE};
-use crate::store::StoreError;
+use crate::failpoint::failpoint;
+use crate::store::{Holder, StoreError};
 
 /// How often the store is asked for jobs that no bell announced.
 const LOOK: Duration = Duration::from_secs(1);
@@ -41,11 +42,14 @@ async fn adopt(
     stop: &CancellationToken,
     drivers: &mut HashMap<JobId, JoinHandle<()>>,
 ) -> Result<(), StoreError> {
-    for job in hub.store.open_jobs().await? {
+    for job in hub.store.takeable_jobs(&hub.replica.name).await? {
         if drivers.contains_key(&job) {
             continue;
         }
-        if let Some(token) = hub.store.acquire_lease(&job, &hub.replica, LEASE).await? {
+        let holder = Holder { owner: &hub.replica.name, lock: hub.replica.lock() };
+        if let Some(token) = hub.store.acquire_lease(&job, holder, hub.replica.lease).await? {
+            failpoint!("driver.lease.taken");
+            tracing::info!(%job, replica = %hub.replica.name, "drives this job");
             let running = tokio::spawn(drive(hub.clone(), job.clone(), token, stop.clone()));
             drivers.insert(job, running);
         }

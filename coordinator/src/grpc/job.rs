@@ -78,6 +78,29 @@ async fn waits_for(hub: &Hub, spec: &Spec) -> Result<String, Status> {
     ))
 }
 
+/// Clients that a sentence names; the rest are a number.
+const NAMED_MAX: usize = 5;
+
+/// Whose tasks are open, for a job that trains or evaluates.
+async fn works_for(hub: &Hub, row: &JobRow) -> Result<String, Status> {
+    let Some((number, ..)) = row.current else { return Ok(String::new()) };
+    let tasks = hub.store.tasks(&row.id, number).await.map_err(|error| of_store(&error))?;
+    let open: Vec<_> = tasks.iter().filter(|task| task.state.open()).collect();
+    if open.is_empty() {
+        return Ok(String::new());
+    }
+    let named = open.iter().take(NAMED_MAX).map(|task| match task.instance {
+        Some(_) => format!("{} ({} of {} steps)", task.client, task.progress, task.progress_total),
+        None => format!("{} (has not asked yet)", task.client),
+    });
+    let named: Vec<String> = named.collect();
+    let more = match open.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(format!("waiting for {}{more}", named.join(", ")))
+}
+
 impl Jobs {
     /// Applies an operator's event in a transaction of its own; the driver sees it at its next pass.
     async fn operate(&self, by: &By, name: &str, event: Event) -> Result<v1::Job, Status> {
@@ -104,14 +127,21 @@ impl Jobs {
                         Effect::Record(line) => Some(line),
                         _ => None,
                     }));
-                    Ok((state, changes, ()))
+                    // A job that goes on: its clients wait in their polls.
+                    let open = state.tasks.values().filter(|task| task.state.open());
+                    let offered: Vec<_> = open.map(|task| task.client.clone()).collect();
+                    Ok((state, changes, offered))
                 },
             )
             .await;
-        moved.map_err(|e| of_store(&e))?.map_err(|rejection| of_rejection(&rejection))?;
+        let offered =
+            moved.map_err(|e| of_store(&e))?.map_err(|rejection| of_rejection(&rejection))?;
         self.gate.note(by.did(action, job.to_string(), detail)).await;
         self.hub.wakes.wake_job(&job);
         self.hub.wakes.wake_watchers(&job);
+        for client in &offered {
+            self.hub.wakes.wake_client(client);
+        }
         let row = find(&self.hub, job.as_str()).await?;
         present(&self.hub, &row).await
     }
@@ -141,8 +171,11 @@ impl JobService for Jobs {
         request: Request<v1::GetJobRequest>,
     ) -> Result<Response<v1::GetJobResponse>, Status> {
         let row = find(&self.hub, &request.into_inner().job).await?;
-        let job = Some(present(&self.hub, &row).await?);
-        Ok(Response::new(v1::GetJobResponse { job }))
+        let mut job = present(&self.hub, &row).await?;
+        if job.reason.is_empty() && row.status == JobStatus::Running {
+            job.reason = works_for(&self.hub, &row).await?;
+        }
+        Ok(Response::new(v1::GetJobResponse { job: Some(job) }))
     }
 
     async fn list_jobs(

@@ -68,6 +68,7 @@ pub(super) fn round_to_wire(job: &str, row: &RoundRow, tasks: &[Task]) -> v1::Ro
         created_at_us: row.created_at_us,
         updated_at_us: row.updated_at_us,
         tasks: tasks.iter().map(task_to_wire).collect(),
+        reason: state.reason.clone().unwrap_or_default(),
     }
 }
 

@@ -9,10 +9,8 @@ use tributary_proto::convert::CallerId;
 
 use super::{IngestError, Known, known, move_task};
 use crate::driver::Hub;
+use crate::failpoint::failpoint;
 use crate::store::ClientHello;
-
-/// How often a waiting poll reads the store though no bell rang: another replica may have offered.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// What a poll found.
 pub(crate) enum Polled {
@@ -22,7 +20,8 @@ pub(crate) enum Polled {
     Nothing,
 }
 
-/// Waits at most `wait` for a task.
+/// Waits at most `wait` for a task. The bell also rings for what another replica offered: by its hint,
+/// or else by the replica's own look at the store, once a second for all waiting polls together.
 pub(crate) async fn poll(
     hub: &Arc<Hub>,
     hello: ClientHello,
@@ -46,7 +45,7 @@ pub(crate) async fn poll(
         }
         tokio::select! {
             () = rung => {}
-            () = tokio::time::sleep(left.min(LOOK)) => {}
+            () = tokio::time::sleep(left) => {}
         }
     }
 }
@@ -56,6 +55,7 @@ async fn take(hub: &Hub, caller: &CallerId) -> Result<Option<Known>, IngestError
     let mut known = known(hub, &found).await?;
     match move_task(hub, &known, caller, TaskEvent::Take, None).await {
         Ok(task) => {
+            failpoint!("poll.taken");
             known.view.task = task;
             hub.wakes.wake_watchers(&known.view.job);
             if known.view.task.kind == TaskKind::Train {

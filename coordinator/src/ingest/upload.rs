@@ -25,6 +25,7 @@ use tributary_proto::v1;
 use super::{IngestError, Known, Receipt, accept, context, known, move_task, record_rejection};
 use crate::blobs::UpdateKey;
 use crate::driver::Hub;
+use crate::failpoint::failpoint;
 use crate::store::UpdateRow;
 
 /// Parts of one upload that are hashed and written while the next one is received.
@@ -301,7 +302,9 @@ impl<'a> Parts<'a> {
                 codec::check_part(part, &checked, &expect).map_err(IngestError::from)
             });
             check.await.map_err(|error| IngestError::Damaged(error.to_string()))??;
+            failpoint!("upload.part.received");
             hub.blobs.put_part(&key, part, bytes).await?;
+            failpoint!("upload.part.stored");
             Ok(())
         });
     }

@@ -161,6 +161,7 @@ pub(super) fn round(row: &Row) -> Result<RoundRow, StoreError> {
         deadline_ms: fields.optional_number("deadline_ms")?,
         closed_ms: fields.optional_number("closed_ms")?,
         committed_ms: fields.optional_number("committed_ms")?,
+        reason: fields.optional_text("reason")?.map(str::to_owned),
         accepted: Vec::new(),
         facts,
         result: fields.optional_parsed("result")?,

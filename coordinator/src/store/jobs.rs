@@ -15,6 +15,7 @@ use super::rows::{CreatedJob, JobChanges, JobRow, NewJob};
 use super::save::save;
 use super::sql::Row;
 use super::{Store, clients};
+use crate::failpoint::failpoint;
 
 /// The columns of a listed job, with where its current attempt stands.
 macro_rules! select_jobs {
@@ -97,6 +98,7 @@ impl Store {
         let changes = JobChanges { history: vec![line], checkpoints: Vec::new() };
         save(&mut tx, &mut held, &before, &before, &changes).await?;
         tx.commit().await?;
+        failpoint!("create.committed");
         Ok(CreatedJob::New)
     }
 
@@ -213,18 +215,6 @@ impl Store {
         spec.transpose()
     }
 
-    /// The jobs that have not ended, oldest first.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn open_jobs(&self) -> Result<Vec<JobId>, StoreError> {
-        let sql = "-- store.jobs.open\n\
-            SELECT id FROM jobs WHERE status IN ('submitted', 'running', 'paused') \
-            ORDER BY created_at_us, id";
-        let rows = self.db.fetch(sql, &[]).await?;
-        rows.iter().map(|row| Fields::of("jobs", row).parsed("id")).collect()
-    }
-
     /// Changes a job in one transaction. The job's row and then its current round's are locked;
     /// only after that is anything read. `change` may run again, and must be pure. An unchanged
     /// state with no changes writes nothing; a state with another clock alone writes the clock.
@@ -272,9 +262,27 @@ impl Store {
         };
         if after != before || !changes.history.is_empty() || !changes.checkpoints.is_empty() {
             save(&mut tx, &mut held, &before, &after, &changes).await?;
+            #[cfg(feature = "failpoints")]
+            let [staged, committed] = points(&before, &after);
+            failpoint!(staged);
             tx.commit().await?;
+            failpoint!(committed);
         }
         Ok(Ok(result))
+    }
+}
+
+/// The failpoints before and after the commit of a phase's first state.
+#[cfg(feature = "failpoints")]
+fn points(before: &JobState, after: &JobState) -> [&'static str; 2] {
+    let phase = |state: &JobState| state.round.as_ref().map(|r| (r.number, r.attempt, r.phase));
+    match phase(after) {
+        same if same == phase(before) => ["", ""],
+        Some((.., Phase::Selecting)) => ["job.selecting.staged", "job.selecting.committed"],
+        Some((.., Phase::Training)) => ["job.training.staged", "job.training.committed"],
+        Some((.., Phase::Aggregating)) => ["job.aggregating.staged", "job.aggregating.committed"],
+        Some((.., Phase::Committed)) => ["job.committed.staged", "job.committed.committed"],
+        _ => ["", ""],
     }
 }
 

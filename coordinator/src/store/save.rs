@@ -113,6 +113,7 @@ fn round_values(job: &JobId, round: &RoundState) -> Result<Vec<Value>, StoreErro
         count("bytes_down", |f| f.bytes_down)?.into(),
         count("fold_ms", |f| f.fold_ms)?.into(),
         round.result.into(),
+        round.reason.clone().into(),
     ])
 }
 
@@ -121,8 +122,8 @@ async fn insert_round(tx: &mut Tx, job: &JobId, round: &RoundState) -> Result<()
         INSERT INTO rounds (job, number, attempt, phase, checkpoint_in, roster, cohort_size, \
         cap_exponent, opened_ms, training_ms, deadline_ms, closed_ms, committed_ms, \
         checkpoint_out, checkpoint_bytes, examples, statistics, bytes_up, bytes_down, fold_ms, \
-        result, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-        $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, {now}, {now})";
+        result, reason, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+        $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, {now}, {now})";
     tx.execute(sql, &round_values(job, round)?).await?;
     Ok(())
 }
@@ -133,6 +134,7 @@ async fn update_round(tx: &mut Tx, job: &JobId, round: &RoundState) -> Result<()
         cap_exponent = $8, opened_ms = $9, training_ms = $10, deadline_ms = $11, closed_ms = $12, \
         committed_ms = $13, checkpoint_out = $14, checkpoint_bytes = $15, examples = $16, \
         statistics = $17, bytes_up = $18, bytes_down = $19, fold_ms = $20, result = $21, \
+        reason = $22, \
         updated_at_us = {now} WHERE job = $1 AND number = $2 AND attempt = $3";
     if tx.execute(sql, &round_values(job, round)?).await? != 1 {
         return Err(StoreError::Fenced { job: job.to_string() });

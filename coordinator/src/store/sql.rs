@@ -83,7 +83,8 @@ pub(super) enum Engine {
 
 impl Engine {
     /// Fills the placeholders: `{now}` is the database's clock in microseconds; `{for update}`,
-    /// `{for no key update}` and `{for share}` lock rows where the engine locks rows.
+    /// `{for no key update}` and `{for share}` lock rows where the engine locks rows; `{holder gone}`
+    /// says whether no session holds the advisory lock beside a job's lease.
     pub(super) fn render(self, sql: &'static str) -> AssertSqlSafe<String> {
         let (now, update, no_key_update, share) = match self {
             Engine::Postgres => (
@@ -94,12 +95,22 @@ impl Engine {
             ),
             Engine::Sqlite => ("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "", "", ""),
         };
-        let text = sql.replace("{now}", now);
+        let gone = match self {
+            Engine::Postgres => HOLDER_GONE,
+            Engine::Sqlite => "1 = 0",
+        };
+        let text = sql.replace("{now}", now).replace("{holder gone}", gone);
         let text = text.replace("{for update}", update).replace("{for share}", share);
         // Nothing of a peer's is ever part of a statement: only these texts are.
         AssertSqlSafe(text.replace("{for no key update}", no_key_update))
     }
 }
+
+/// Read from the view: asking for the lock itself would take it from a replica that is coming up.
+const HOLDER_GONE: &str = "(lease_lock IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_locks l \
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+    AND l.classid::bigint = (lease_lock >> 32) AND l.objid::bigint = (lease_lock & 4294967295)))";
 
 pub(super) fn bind_postgres<'q>(
     mut query: Query<'q, Postgres, PgArguments>,

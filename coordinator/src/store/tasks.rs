@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::rows::{TaskView, UpdateRow};
 use super::save::update_task;
 use super::sql::Row;
+use crate::failpoint::failpoint;
 
 /// A task with its round's last attempt and its job, by task id.
 const VIEW: &str = "-- store.tasks.view\n\
@@ -83,12 +84,16 @@ impl Store {
             update_task(&mut tx, &after).await?;
             wrote = true;
         }
+        #[cfg(feature = "failpoints")]
+        let accepts = update.is_some();
         if let Some(update) = update {
             insert_update(&mut tx, &view, &update).await?;
             wrote = true;
         }
         if wrote {
+            failpoint!(if accepts { "upload.accept.staged" } else { "" });
             tx.commit().await?;
+            failpoint!(if accepts { "upload.accept.committed" } else { "" });
         }
         Ok(Some(Ok(result)))
     }

@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Connection};
 use tributary_coordinator::store::{RejectionRow, StoreError};
+use tributary_core::digest::Digest;
 
 use crate::fixture::{Fixture, hello};
 
@@ -82,4 +83,33 @@ pub(crate) async fn a_missing_schema_says_what_to_run(fixture: &Fixture) {
     tamper(fixture, "DELETE FROM _sqlx_migrations").await.expect("changed");
     let error = fixture.store.check_schema().await.expect_err("older").to_string();
     assert!(error.contains("tributary-coordinator migrate"), "{error}");
+}
+
+pub(crate) async fn only_final_rounds_are_collected_and_each_of_them_twice(fixture: &Fixture) {
+    use std::time::Duration;
+    use tributary_core::round::Event;
+    let due = |grace| fixture.store.rounds_to_collect(grace);
+    let job = fixture.job("collected").await;
+    let tasks = crate::fixture::open_tasks(&fixture.settle(&job, 10).await);
+    fixture.accept(&tasks[0], Digest::of(b"0")).await.expect("accept");
+    fixture.accept(&tasks[1], Digest::of(b"1")).await.expect("accept");
+    assert_eq!(due(Duration::ZERO).await.expect("store"), [], "it trains: receipts were given");
+    fixture.event(&job, 100_010, Event::Tick { roster: None }).await.expect("close");
+    assert_eq!(due(Duration::ZERO).await.expect("store"), [], "it is being folded");
+    let folded = Event::Folded(crate::fixture::facts(1));
+    fixture.event(&job, 100_020, folded).await.expect("commit");
+    let first = due(Duration::from_secs(60)).await.expect("store");
+    assert_eq!(first.iter().map(|r| (r.number, r.again)).collect::<Vec<_>>(), [(1, false)]);
+    fixture.store.round_collected(&first[0]).await.expect("store");
+    assert_eq!(due(Duration::from_secs(60)).await.expect("store"), [], "not again so soon");
+    let last = due(Duration::ZERO).await.expect("store");
+    assert_eq!(last.iter().map(|r| (r.number, r.again)).collect::<Vec<_>>(), [(1, true)]);
+    fixture.store.round_collected(&last[0]).await.expect("store");
+    assert_eq!(due(Duration::ZERO).await.expect("store"), [], "done");
+    // A job that ends leaves no round behind.
+    fixture.settle(&job, 100_030).await;
+    let reason = "enough".to_owned();
+    fixture.event(&job, 100_040, Event::Cancel { reason }).await.expect("cancel");
+    let ended = due(Duration::ZERO).await.expect("store");
+    assert_eq!(ended.iter().map(|r| r.number).collect::<Vec<_>>(), [2]);
 }

@@ -14,7 +14,7 @@ pub(crate) async fn creating_is_idempotent(fixture: &Fixture) {
     other.spec = other.spec.replace("rounds = 2", "rounds = 3");
     let conflict = fixture.store.create_job(&other).await.expect("conflict");
     assert_eq!(conflict, CreatedJob::Conflict(job.clone()));
-    assert_eq!(fixture.store.open_jobs().await.expect("open"), vec![job.clone()]);
+    assert_eq!(fixture.store.takeable_jobs("a").await.expect("open"), vec![job.clone()]);
     let events = fixture.store.events(&job, 0, 10).await.expect("events");
     assert_eq!(events.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(), ["job_submitted"]);
 }

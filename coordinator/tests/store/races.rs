@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Connection;
-use tributary_coordinator::store::{JobChanges, StoreError};
+use tributary_coordinator::store::{Holder, JobChanges, StoreError};
 use tributary_core::digest::Digest;
 use tributary_core::round::{Event, Phase, Rejection};
 
@@ -11,10 +11,16 @@ use crate::fixture::{Fixture, open_tasks};
 
 const LONG: Duration = Duration::from_secs(60);
 
+fn by(owner: &str) -> Holder<'_> {
+    Holder { owner, lock: None }
+}
+
 pub(crate) async fn a_stale_token_cannot_write(fixture: &Fixture) {
     let job = fixture.job("fence").await;
-    let stale = fixture.store.acquire_lease(&job, "a", LONG).await.expect("store").expect("free");
-    let fresh = fixture.store.acquire_lease(&job, "a", LONG).await.expect("store").expect("own");
+    let stale =
+        fixture.store.acquire_lease(&job, by("a"), LONG).await.expect("store").expect("free");
+    let fresh =
+        fixture.store.acquire_lease(&job, by("a"), LONG).await.expect("store").expect("own");
     let change = |mut state: tributary_core::round::JobState, _| {
         state.clock_ms += 1;
         Ok((state, JobChanges::default(), ()))
@@ -34,16 +40,44 @@ pub(crate) async fn a_stale_token_cannot_write(fixture: &Fixture) {
 pub(crate) async fn leases_expire_and_owners_take_their_own_back(fixture: &Fixture) {
     let job = fixture.job("lease").await;
     let short = Duration::from_millis(100);
-    let first = fixture.store.acquire_lease(&job, "a", short).await.expect("store").expect("free");
-    assert_eq!(fixture.store.acquire_lease(&job, "b", LONG).await.expect("store"), None);
+    let first =
+        fixture.store.acquire_lease(&job, by("a"), short).await.expect("store").expect("free");
+    assert_eq!(fixture.store.acquire_lease(&job, by("b"), LONG).await.expect("store"), None);
     tokio::time::sleep(short * 2).await;
-    let second = fixture.store.acquire_lease(&job, "b", LONG).await.expect("store").expect("past");
-    assert!(!fixture.store.renew_lease(&job, &first, LONG).await.expect("store"));
-    assert!(fixture.store.renew_lease(&job, &second, LONG).await.expect("store"));
+    let second =
+        fixture.store.acquire_lease(&job, by("b"), LONG).await.expect("store").expect("past");
+    assert!(!fixture.store.renew_lease(&job, &first, None, LONG).await.expect("store"));
+    assert!(fixture.store.renew_lease(&job, &second, None, LONG).await.expect("store"));
     fixture.store.release_lease(&job, &first).await.expect("a stale release does nothing");
-    assert_eq!(fixture.store.acquire_lease(&job, "a", LONG).await.expect("store"), None);
+    assert_eq!(fixture.store.acquire_lease(&job, by("a"), LONG).await.expect("store"), None);
     fixture.store.release_lease(&job, &second).await.expect("release");
-    assert!(fixture.store.acquire_lease(&job, "a", LONG).await.expect("store").is_some());
+    assert!(fixture.store.acquire_lease(&job, by("a"), LONG).await.expect("store").is_some());
+}
+
+pub(crate) async fn a_lease_is_free_once_its_holders_session_is_gone(fixture: &Fixture) {
+    let key = 0x1234_5678_9abc_def0;
+    let Some(mut session) = fixture.store.session().await.expect("session") else {
+        return; // SQLite serves one process
+    };
+    assert!(session.lock(key).await.expect("store"), "nobody has it");
+    let job = fixture.job("session").await;
+    let holder = Holder { owner: "a", lock: Some(key) };
+    fixture.store.acquire_lease(&job, holder, LONG).await.expect("store").expect("free");
+    assert_eq!(fixture.store.acquire_lease(&job, by("b"), LONG).await.expect("store"), None);
+    assert!(fixture.store.takeable_jobs("b").await.expect("store").is_empty());
+    drop(session);
+    let deadline = std::time::Instant::now() + LONG;
+    while fixture.store.takeable_jobs("b").await.expect("store").is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the session's end frees the lease");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(fixture.store.acquire_lease(&job, by("b"), LONG).await.expect("store").is_some());
+}
+
+pub(crate) async fn hints_reach_other_sessions(fixture: &Fixture) {
+    let Some(mut session) = fixture.store.session().await.expect("session") else { return };
+    fixture.store.notify("job x").await.expect("notify");
+    assert_eq!(session.next().await.expect("store").as_deref(), Some("job x"));
 }
 
 pub(crate) async fn an_acceptance_is_in_the_accepted_set_or_refused(fixture: &Fixture) {

@@ -36,6 +36,8 @@ pub enum Event {
         /// Who is enrolled and bound to the job's data.
         roster: Option<Roster>,
     },
+    /// A driver begins, after however long an outage.
+    TakenOver,
     /// A client did something with its task.
     Task {
         /// The task.

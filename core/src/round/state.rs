@@ -114,6 +114,8 @@ pub struct RoundState {
     pub closed_ms: Option<u64>,
     /// Job time of the commit.
     pub committed_ms: Option<u64>,
+    /// Why it closed or was missed: `complete`, `deadline`, `nobody_left`, `client_failed`, `job_ended`.
+    pub reason: Option<String>,
     /// The accepted set: tasks sorted by client name; fixed at close, and never changed.
     pub accepted: Vec<TaskId>,
     /// What the fold gave; set with the commit.
@@ -139,6 +141,7 @@ impl RoundState {
             deadline_ms: None,
             closed_ms: None,
             committed_ms: None,
+            reason: None,
             accepted: Vec::new(),
             facts: None,
             result: None,

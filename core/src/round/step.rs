@@ -78,6 +78,10 @@ impl Moving<'_> {
                 self.tick(roster.as_ref());
                 Ok(())
             }
+            Event::TakenOver => {
+                self.renew_leases();
+                Ok(())
+            }
             Event::Task { task, client, instance, event } => {
                 let context = task_context(&self.state, self.policy);
                 let held = self.state.tasks.get(&task).ok_or(Rejection::UnknownTask)?;
@@ -161,6 +165,7 @@ impl Moving<'_> {
         self.abandon_open("job_ended");
         if let Some(round) = self.state.round.as_mut().filter(|r| !r.phase.ended()) {
             round.phase = Phase::Missed;
+            round.reason = Some("job_ended".to_owned());
             round.closed_ms = Some(self.state.clock_ms);
         }
         self.effects.push(Effect::WakeClients);
@@ -191,6 +196,14 @@ impl Moving<'_> {
         self.record("job_resumed", String::new());
         self.effects.push(Effect::WakeClients);
         Ok(())
+    }
+
+    /// Open tasks get a whole lease from now on: nobody could show progress while no driver was there.
+    fn renew_leases(&mut self) {
+        let until = self.state.clock_ms.saturating_add(self.policy.lease_ms());
+        for task in self.state.tasks.values_mut().filter(|t| t.state.open()) {
+            task.lease_until_ms = task.lease_until_ms.max(until);
+        }
     }
 
     fn abandon_open(&mut self, reason: &str) {

@@ -30,6 +30,8 @@ fn policy(rounds: u32) -> Policy {
             deadline_s: 10,
             lease_s: 3,
             max_attempts: 2,
+            over_selection: 1.0,
+            exact_replay: false,
         },
         final_evaluation: true,
         spec: Digest::of(b"spec"),
@@ -209,6 +211,7 @@ fn at_the_deadline_enough_updates_close_and_too_few_try_again() {
     run.tick(&all);
     let round = run.state.round.clone().expect("a round");
     assert_eq!((round.attempt, round.phase), (2, Phase::Training));
+    assert_eq!(round.reason, None, "the first attempt's is in its own row");
     assert_eq!(run.open(TaskKind::Train).len(), 2, "the accepted update is kept");
     let late = run.accept(&first[1]);
     assert!(matches!(late, Err(Rejection::TaskEnded { .. })), "{late:?}");
@@ -218,6 +221,7 @@ fn at_the_deadline_enough_updates_close_and_too_few_try_again() {
     run.tick(&all);
     assert_eq!(run.phase(), Some(Phase::Aggregating));
     assert_eq!(run.state.round.as_ref().map(|r| r.accepted.len()), Some(2));
+    assert_eq!(run.state.round.as_ref().and_then(|r| r.reason.as_deref()), Some("deadline"));
 }
 
 #[test]
@@ -285,6 +289,75 @@ fn a_newer_process_takes_the_task_over() {
 }
 
 #[test]
+fn an_outage_eats_nobodys_lease() {
+    let mut run = Run::new(1);
+    let all = roster(6, |_| true);
+    run.tick(&all);
+    let open = run.open(TaskKind::Train);
+    run.now = 2_999;
+    run.event(Event::TakenOver).expect("never refused");
+    run.now = 5_998;
+    run.tick(&all);
+    assert_eq!(run.open(TaskKind::Train), open, "a whole lease from the take-over on");
+    run.now = 5_999;
+    run.tick(&all);
+    assert!(open.iter().all(|id| run.state.tasks[id].state == TaskState::Lapsed));
+}
+
+#[test]
+fn over_selection_asks_more_and_closes_with_the_first() {
+    let mut run = Run::new(1);
+    run.policy.cohort.over_selection = 1.5;
+    let all = roster(8, |_| true);
+    run.tick(&all);
+    let asked = run.open(TaskKind::Train);
+    assert_eq!(asked.len(), 6, "1.5 times the cohort of four");
+    for id in &asked[..4] {
+        run.accept(id).expect("in time");
+    }
+    // A fifth that comes before the close counts: what has its receipt is in the accepted set.
+    run.accept(&asked[4]).expect("still open");
+    run.tick(&all);
+    assert_eq!(run.phase(), Some(Phase::Aggregating));
+    assert_eq!(run.state.round.as_ref().map(|r| r.accepted.len()), Some(5));
+    let slow = &run.state.tasks[&asked[5]];
+    let reason = slow.reason.as_deref();
+    assert_eq!((slow.state, reason), (TaskState::Abandoned, Some("round_closed")));
+    let late = run.accept(&asked[5].clone());
+    assert_eq!(late, Err(Rejection::RoundClosed { phase: "aggregating" }));
+}
+
+#[test]
+fn an_exact_replay_waits_for_its_whole_cohort_whatever_the_time() {
+    let mut run = Run::new(1);
+    run.policy.cohort.exact_replay = true;
+    let all = roster(8, |_| true);
+    run.tick(&all);
+    let cohort = run.open(TaskKind::Train);
+    for id in &cohort[1..] {
+        run.accept(id).expect("in time");
+    }
+    run.now = 1_000_000_000;
+    run.tick(&all);
+    assert_eq!(run.open(TaskKind::Train), cohort[..1], "its place, and nobody else's");
+    run.accept(&cohort[0].clone()).expect("days later");
+    run.tick(&all);
+    assert_eq!(run.phase(), Some(Phase::Aggregating));
+
+    let mut failed = Run::new(1);
+    failed.policy.cohort.exact_replay = true;
+    failed.tick(&all);
+    let cohort = failed.open(TaskKind::Train);
+    for id in &cohort[1..] {
+        failed.accept(id).expect("in time");
+    }
+    failed.task(&cohort[0], TaskEvent::Fail { reason: "no disk".to_owned() }).expect("said");
+    failed.tick(&all);
+    let attempt = failed.state.round.as_ref().map(|r| r.attempt);
+    assert_eq!(attempt, Some(2), "a failure is said, not timed: the next attempt draws");
+}
+
+#[test]
 fn a_paused_job_stands_still() {
     let mut run = Run::new(1);
     let all = roster(6, |_| true);
@@ -308,6 +381,7 @@ enum Op {
     Pause,
     Resume,
     Cancel,
+    TakenOver,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -321,6 +395,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => proptest::strategy::Just(Op::Pause),
         2 => proptest::strategy::Just(Op::Resume),
         1 => proptest::strategy::Just(Op::Cancel),
+        1 => proptest::strategy::Just(Op::TakenOver),
     ]
 }
 
@@ -349,6 +424,7 @@ fn event_of(op: &Op, state: &JobState) -> Option<Event> {
         Op::FoldFailed => Event::FoldFailed { reason: "gone".to_owned() },
         Op::Pause => Event::Pause,
         Op::Resume => Event::Resume,
+        Op::TakenOver => Event::TakenOver,
         Op::Cancel => Event::Cancel { reason: "enough".to_owned() },
     })
 }

@@ -24,13 +24,23 @@ pub struct CohortSpec {
     pub lease_s: u32,
     /// How often a round is tried before the job fails.
     pub max_attempts: u32,
+    /// So many times the cohort is asked, and the round closes with the cohort's number: the slowest
+    /// are not waited for.
+    pub over_selection: f64,
+    /// Nothing is decided by time: a round waits for its whole cohort, and the place of a client that
+    /// is away stays its own. The same data give the same bytes, whatever was killed meanwhile.
+    pub exact_replay: bool,
 }
+
+/// More than this many times the cohort is never asked: what is not waited for is wasted work.
+const OVER_SELECTION_MAX: f64 = 4.0;
 
 /// 2^29: with 24 bits of an update's value the product still fits the 53 bits of an f64.
 pub const EXAMPLES_MAX: u64 = 1 << 29;
 
 impl CohortSpec {
     pub(super) fn read(section: &mut Section) -> Self {
+        let timed = section.has("deadline_s");
         let spec = Self {
             fraction_train: section.number("fraction_train", 0.0..=1.0, Some(1.0)),
             min_available_clients: section.count("min_available_clients", 1..=1_000_000, Some(2)),
@@ -40,7 +50,17 @@ impl CohortSpec {
             deadline_s: section.count("deadline_s", 1..=31_536_000, Some(600)),
             lease_s: section.count("lease_s", 1..=86_400, Some(60)),
             max_attempts: section.count("max_attempts", 1..=1000, Some(3)),
+            over_selection: section.number("over_selection", 1.0..=OVER_SELECTION_MAX, Some(1.0)),
+            exact_replay: section.boolean("exact_replay", Some(false)),
         };
+        if spec.exact_replay && timed {
+            let expected = "nothing with cohort.exact_replay, which waits for the whole cohort";
+            section.fault("deadline_s", expected, spec.deadline_s.to_string());
+        }
+        if spec.exact_replay && spec.over_selection > 1.0 {
+            let expected = "1 with cohort.exact_replay, which waits for the whole cohort";
+            section.fault("over_selection", expected, spec.over_selection.to_string());
+        }
         if spec.min_updates > spec.min_train_clients {
             section.fault(
                 "min_updates",
@@ -66,6 +86,14 @@ impl CohortSpec {
         let share = (self.fraction_train * roster as f64 - 1e-9).ceil().max(0.0) as usize;
         share.max(self.min_train_clients as usize).min(roster).min(COHORT_MAX as usize)
     }
+
+    /// How many clients are asked where so many are wanted: `over_selection` times as many, at most
+    /// [`COHORT_MAX`], because all of them may be accepted.
+    #[must_use]
+    pub fn asked(&self, wanted: usize) -> usize {
+        let asked = (self.over_selection * wanted as f64 - 1e-9).ceil().max(0.0) as usize;
+        asked.max(wanted).min(COHORT_MAX as usize)
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +111,10 @@ mod tests {
             deadline_s: 1,
             lease_s: 1,
             max_attempts: 1,
+            over_selection: 1.3,
+            exact_replay: false,
         };
+        assert_eq!((spec.asked(10), spec.asked(7), spec.asked(4000)), (13, 10, 4096));
         assert_eq!(spec.size(100), 7);
         assert_eq!(spec.size(101), 8);
         assert_eq!(spec.size(10), 2);

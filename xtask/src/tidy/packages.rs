@@ -27,6 +27,8 @@ const DIRECTION: &[(&str, &[&str])] = &[
             "tributary-coordinator",
             "tributary-client",
             "tributary-learning",
+            // `bench chaos` starts and kills processes and a database of its own.
+            "tributary-testing",
         ],
     ),
     ("tributary-testing", &[]),

@@ -17,6 +17,7 @@ use tributary_proto::v1;
 use super::{find, present};
 use crate::blobs::{BlobError, checkpoint_key};
 use crate::driver::Hub;
+use crate::failpoint::failpoint;
 use crate::grpc::status::{of_blob, of_store};
 use crate::store::{CheckpointRow, CreatedJob, NewJob};
 
@@ -38,6 +39,7 @@ pub(super) async fn create(
     let id = job_id(&spec, &request.request_id)?;
     hub.blobs.check_room().map_err(|error| of_blob(&error))?;
     let first = first_checkpoint(hub, &spec, &id).await.map_err(|error| of_blob(&error))?;
+    failpoint!("create.checkpoint");
     let new = NewJob {
         state: JobState::submitted(id.clone(), spec.digest, first.digest),
         name: spec.name.clone(),

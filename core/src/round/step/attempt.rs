@@ -23,7 +23,8 @@ impl Moving<'_> {
         let size = cohort.size(members);
         let accepted = self.accepted_clients();
         let seeds = (self.policy.seed, round.number, round.attempt);
-        let drawn = draw(roster, &accepted, size.saturating_sub(accepted.len()), seeds);
+        let wanted = cohort.asked(size.saturating_sub(accepted.len()));
+        let drawn = draw(roster, &accepted, wanted, seeds);
         self.begin_training(round, roster, size, &drawn);
     }
 
@@ -39,7 +40,8 @@ impl Moving<'_> {
         round.roster = Some(roster.digest());
         round.cohort_size = u32::try_from(size).unwrap_or(u32::MAX);
         round.training_ms = Some(now);
-        round.deadline_ms = Some(now.saturating_add(self.policy.deadline_ms()));
+        round.deadline_ms = (!self.policy.cohort.exact_replay)
+            .then(|| now.saturating_add(self.policy.deadline_ms()));
         // The cap covers every declared count, and every update that an earlier attempt accepted.
         let declared = roster.trainers().map(|m| m.train_examples);
         let counted = self.state.tasks.values().filter_map(|t| t.accepted.as_ref());
@@ -67,7 +69,10 @@ impl Moving<'_> {
     }
 
     pub(super) fn tick_training(&mut self, roster: Option<&Roster>) {
-        self.lapse();
+        let exact = self.policy.cohort.exact_replay;
+        if !exact {
+            self.lapse();
+        }
         let accepted = self.accepted_clients().len();
         let Some(round) = &self.state.round else { return };
         let size = round.cohort_size as usize;
@@ -75,6 +80,11 @@ impl Moving<'_> {
         let overdue = round.deadline_ms.is_some_and(|deadline| self.state.clock_ms >= deadline);
         if accepted >= size && size > 0 {
             self.close("complete");
+        } else if exact {
+            // Only what a client says itself ends its place; then the attempt cannot become whole.
+            if !self.train_tasks().any(|t| t.state.open()) {
+                self.miss("client_failed");
+            }
         } else if overdue && accepted >= min_updates {
             self.close("deadline");
         } else if overdue {

@@ -24,6 +24,7 @@ impl Moving<'_> {
         self.abandon_open("round_closed");
         if let Some(round) = &mut self.state.round {
             round.phase = Phase::Aggregating;
+            round.reason = Some(why.to_owned());
             round.accepted = ids;
             round.closed_ms = Some(self.state.clock_ms);
         }
@@ -37,6 +38,7 @@ impl Moving<'_> {
         self.abandon_open("attempt_missed");
         if let Some(round) = &mut self.state.round {
             round.phase = Phase::Missed;
+            round.reason = Some(why.to_owned());
             round.closed_ms = Some(self.state.clock_ms);
         }
         self.record("attempt_missed", format!("{why}, {accepted} updates, {needed} needed"));

@@ -1,0 +1,251 @@
+//! Offline replay: every committed round is recomputed from its recorded decisions and its stored
+//! updates, and must come to the same digests; every receipt must be in an accepted set, or its round
+//! must have ended without one.
+
+use tributary_core::aggregate::Scale;
+use tributary_core::codec::{self, ManifestHasher};
+use tributary_core::digest::Digest;
+use tributary_core::fault::Faults;
+use tributary_core::name::JobId;
+use tributary_core::round::result::{RoundFacts, genesis, result_digest};
+use tributary_core::round::{Phase, RoundState};
+use tributary_core::spec::JobSpec;
+
+use crate::aggregation::{Contribution, FoldError, FoldPlan, fold_round};
+use crate::blobs::{BlobError, Blobs, UpdateKey};
+use crate::store::{Store, StoreError, UpdateRow};
+
+/// Rounds that are read from the history at a time.
+const PAGE: u32 = 100;
+
+/// What became of one committed round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything came out the same.
+    Same,
+    /// Its updates are not there any more: `keep_updates` was not `always`.
+    UpdatesExpired,
+    /// Something is another; which, and what was expected and found.
+    Differs(String),
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Each committed round with its verdict.
+    pub rounds: Vec<(u32, Verdict)>,
+    /// Receipts that are in an accepted set.
+    pub counted: usize,
+    /// Receipts of rounds that were never committed, because their job ended before.
+    pub unused: usize,
+}
+
+impl Report {
+    /// Whether every committed round was recomputed to the same bytes.
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        self.rounds.iter().all(|(_, verdict)| *verdict == Verdict::Same)
+    }
+}
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The blobs failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// No such job.
+    #[error("no job {0} in the store")]
+    NoJob(String),
+    /// A stored spec that this version does not understand.
+    #[error("the stored spec is not one that this version reads: {0}")]
+    Spec(Faults),
+}
+
+/// Recomputes a job's committed rounds. What it folds lies under `verify/` for a moment.
+///
+/// # Errors
+/// When the store or the blobs fail, or there is no such job. What differs is in the report.
+pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, VerifyError> {
+    let none = || VerifyError::NoJob(job.to_owned());
+    let id = store.find_job(job).await?.ok_or_else(none)?.id;
+    let text = store.job_spec(&id).await?.ok_or_else(none)?;
+    let spec = JobSpec::parse(&text).map_err(VerifyError::Spec)?;
+    let first = store.checkpoint(&id, 0).await?.ok_or_else(none)?;
+    let mut replay = Replay {
+        store,
+        blobs,
+        previous: genesis(spec.digest, first.digest),
+        checkpoint: first.digest,
+        job: id,
+        spec,
+        report: Report::default(),
+    };
+    let mut after = None;
+    loop {
+        let rows = store.rounds(&replay.job, after, PAGE).await?;
+        let Some(last) = rows.last() else { return Ok(replay.report) };
+        after = Some(last.state.number);
+        for row in &rows {
+            if row.state.phase == Phase::Committed {
+                replay.committed(&row.state).await?;
+            } else if row.state.attempt == 1 {
+                replay.open(row.state.number).await?;
+            }
+        }
+    }
+}
+
+struct Replay<'a> {
+    store: &'a Store,
+    blobs: &'a Blobs,
+    job: JobId,
+    spec: JobSpec,
+    /// The result of the round before.
+    previous: Digest,
+    /// The checkpoint that it made.
+    checkpoint: Digest,
+    report: Report,
+}
+
+impl Replay<'_> {
+    async fn committed(&mut self, round: &RoundState) -> Result<(), VerifyError> {
+        let updates = self.store.updates(&self.job, round.number).await?;
+        let all = updates.len();
+        let accepted: Vec<UpdateRow> =
+            updates.into_iter().filter_map(|(row, place)| place.map(|_| row)).collect();
+        self.report.counted += accepted.len();
+        let verdict = if accepted.len() == all {
+            self.recompute(round, &accepted).await?
+        } else {
+            let lost = all - accepted.len();
+            Verdict::Differs(format!("expected every receipt in the accepted set, {lost} are not"))
+        };
+        self.previous = round.result.unwrap_or(self.previous);
+        self.checkpoint = round.facts.as_ref().map_or(self.checkpoint, |f| f.checkpoint_out);
+        self.report.rounds.push((round.number, verdict));
+        Ok(())
+    }
+
+    /// A round that has no committed attempt (yet): its receipts count for nothing, and say why.
+    async fn open(&mut self, number: u32) -> Result<(), VerifyError> {
+        let attempts = self.store.round(&self.job, number).await?;
+        if !attempts.iter().any(|row| row.state.phase == Phase::Committed) {
+            self.report.unused += self.store.updates(&self.job, number).await?.len();
+        }
+        Ok(())
+    }
+
+    async fn recompute(
+        &self,
+        round: &RoundState,
+        accepted: &[UpdateRow],
+    ) -> Result<Verdict, VerifyError> {
+        let differs = |what: &str, expected: String, found: String| {
+            Ok(Verdict::Differs(format!("{what}: expected {expected}, found {found}")))
+        };
+        let Some(facts) = &round.facts else {
+            return differs("the round", "a checkpoint".to_owned(), "none".to_owned());
+        };
+        if round.checkpoint_in != self.checkpoint {
+            let (expected, found) = (self.checkpoint.to_string(), round.checkpoint_in.to_string());
+            return differs("checkpoint_in", expected, found);
+        }
+        for update in accepted {
+            match self.digest_of(update).await? {
+                None => return Ok(Verdict::UpdatesExpired),
+                Some(found) if found != update.digest => {
+                    let what = format!("the update of {}", update.client);
+                    return differs(&what, update.digest.to_string(), found.to_string());
+                }
+                Some(_) => {}
+            }
+        }
+        let made = match self.fold(round, accepted).await? {
+            Ok(made) => made,
+            Err(why) => return Ok(Verdict::Differs(why)),
+        };
+        if made != facts.checkpoint_out {
+            return differs("checkpoint_out", facts.checkpoint_out.to_string(), made.to_string());
+        }
+        let set: Vec<_> =
+            accepted.iter().map(|u| (u.client.clone(), u.examples, u.digest)).collect();
+        let result = result_digest(&RoundFacts {
+            previous: self.previous,
+            spec: self.spec.digest,
+            roster: round.roster.unwrap_or(self.spec.digest),
+            checkpoint_in: round.checkpoint_in,
+            accepted: &set,
+            optimizer: None,
+            checkpoint_out: made,
+        });
+        if round.result != Some(result) {
+            let expected = round.result.map_or("none".to_owned(), |digest| digest.to_string());
+            return differs("the result", expected, result.to_string());
+        }
+        Ok(Verdict::Same)
+    }
+
+    /// The digest of an update's stored bytes; `None` where a part is gone.
+    async fn digest_of(&self, update: &UpdateRow) -> Result<Option<Digest>, VerifyError> {
+        let key = self.key(update);
+        let mut hasher = ManifestHasher::new();
+        for part in 0..codec::part_count(update.bytes) {
+            let Some(range) = codec::part_range(part, update.bytes) else { break };
+            let bytes = self.blobs.read_range(&key.part(part), 0..range.end - range.start).await;
+            match bytes {
+                Ok(bytes) => hasher.update(&bytes),
+                Err(BlobError::NotFound { .. } | BlobError::Short { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(hasher.finish().digest()))
+    }
+
+    fn key(&self, update: &UpdateRow) -> UpdateKey {
+        UpdateKey {
+            job: self.job.clone(),
+            round: update.round,
+            task: update.task.clone(),
+            digest: update.digest,
+        }
+    }
+
+    async fn fold(
+        &self,
+        round: &RoundState,
+        accepted: &[UpdateRow],
+    ) -> Result<Result<Digest, String>, VerifyError> {
+        let exponent = self.spec.strategy.max_abs_update_exponent;
+        let scale = match Scale::new(round.cap_exponent, exponent) {
+            Ok(scale) => scale,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let Some(previous) = self.store.checkpoint_by_digest(&round.checkpoint_in).await? else {
+            return Ok(Err(format!("checkpoint {} is not in the store", round.checkpoint_in)));
+        };
+        let output = format!("verify/{}/{:06}.safetensors", self.job, round.number);
+        let contribution = |update: &UpdateRow| Contribution {
+            client: update.client.clone(),
+            examples: update.examples,
+            key: self.key(update),
+        };
+        let plan = FoldPlan {
+            schema: self.spec.model.schema().clone(),
+            previous: previous.key,
+            output: output.clone(),
+            scale,
+            contributions: accepted.iter().map(contribution).collect(),
+        };
+        let made = fold_round(self.blobs, plan).await;
+        self.blobs.delete(&output).await?;
+        match made {
+            Ok(made) => Ok(Ok(made.digest)),
+            Err(FoldError::Blob(error)) if error.is_transient() => Err(error.into()),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+}
