@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod federations;
+
+pub(crate) use federations::{Data, DemoArgs, PaperArgs, Prepare};
+
 /// Run and look after federations.
 ///
 /// `tributary demo` runs a whole one on this machine: a coordinator, four clients over gRPC, real
@@ -116,6 +120,9 @@ pub(crate) enum Command {
         /// A job id, or a spec's name (its newest job).
         job: String,
     },
+    /// Turn archives into files that a client's [data] can name.
+    #[command(subcommand)]
+    Data(Data),
     /// Measure; each bench prints one JSON object on its last line.
     #[command(subcommand)]
     Bench(Bench),
@@ -183,31 +190,6 @@ pub(crate) enum Audit {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct DemoArgs {
-    /// Folder for database, blobs, spec and model; a new temporary one unless given.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-    /// MNIST in IDX files (plain or .gz), with QMNIST's writer table where writers are asked for.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// How rows are dealt: iid, shards, dirichlet=ALPHA, or writers (needs --data).
-    #[arg(long, default_value = "iid", value_name = "P")]
-    pub(crate) partition: String,
-    /// How many clients train.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
-    pub(crate) clients: u32,
-    /// How many rounds.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) rounds: Option<u32>,
-    /// A spec of your own, as it is (for 1×8×8 digits, or 1×28×28 with --data).
-    #[arg(long, value_name = "FILE", conflicts_with = "rounds")]
-    pub(crate) spec: Option<PathBuf>,
-    /// postgres://USER@HOST/DATABASE instead of a SQLite file in the folder.
-    #[arg(long, value_name = "URL")]
-    pub(crate) database: Option<String>,
-}
-
-#[derive(clap::Args)]
 pub(crate) struct SubmitArgs {
     /// The spec.
     #[arg(value_name = "JOB.TOML")]
@@ -249,6 +231,8 @@ pub(crate) enum Bench {
     /// Kill coordinators, replicas, clients and the database at random moments, and compare every
     /// round's bytes with an undisturbed run's.
     Chaos(ChaosArgs),
+    /// A paper's headline: rounds to a test accuracy, with 100 real participants on loopback.
+    Paper(PaperArgs),
     /// A coordinator for a bench, in its own process.
     #[command(hide = true)]
     Serve {

@@ -1,32 +1,31 @@
 //! `tributary demo`: a whole federation on this machine. The coordinator is the real one, the
 //! clients are real agents over real gRPC on loopback, and what is learnt is real.
 
-mod data;
+pub(crate) mod curve;
+pub(crate) mod data;
+pub(crate) mod federation;
 mod report;
 mod view;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tributary_client::agent::{Agent, AgentConfig};
-use tributary_client::trainer::LocalTrainer;
-use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::Config;
 use tributary_core::spec::JobSpec;
-use tributary_learning::Compute;
-use tributary_proto::v1;
+use tributary_data::Dataset;
 
 use crate::args::{DemoArgs, Output};
-use crate::connect::{jobs, said};
+use crate::figure::{Figure, Series};
 use crate::jobs::model::fetch;
 use crate::jobs::watch::follow;
-use data::{Shares, load};
+use curve::{Point, score};
+use data::load;
+use federation::{Federation, submit};
 use report::Report;
 use view::View;
 
+/// Clients of a demo, where nobody says how many.
+pub(crate) const CLIENTS_DEFAULT: u32 = 4;
 const DIGITS: &str = include_str!("demo/digits.toml");
 const MNIST: &str = include_str!("demo/mnist.toml");
 
@@ -34,45 +33,64 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
     let text = spec_text(&args)?;
     let spec = JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("the spec: {faults}"))?;
     let dir = demo_dir(args.dir.as_deref())?;
-    let shares = load(args.data.as_deref(), &args.partition, args.clients, spec.seed)?;
+    let shares = load(&args, &spec)?;
     std::fs::write(dir.join("job.toml"), &text).context("cannot write the spec")?;
 
     let mut config = Config::embedded(&dir.join("coordinator"));
     if let Some(url) = args.database.clone() {
         config.database_url = url;
     }
-    let coordinator = Coordinator::start(&config).await?;
-    let at = format!("http://{}", coordinator.address());
+    let mut federation = Federation::start(&config).await?;
+    let at = federation.at().to_owned();
     let view = View::new(out, &shares, &spec, &at, &dir);
-    let stop = CancellationToken::new();
-    let mut agents = start_agents(&at, &dir, shares, &view, &stop)?;
+    let measured = shares.held_out.clone().filter(|_| args.figure.is_some());
+    let title = format!("{}: {}", spec.name, shares.title);
+    federation.join(&dir, shares, |site| view.observer(site))?;
     let finished = tokio::select! {
-        finished = federate(&at, &text, &view, &dir) => finished,
-        failed = first_failure(&mut agents) => Err(failed),
+        finished = federate(&at, &text, &spec, &view, &dir, measured) => finished,
+        failed = federation.failure() => Err(failed),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    stop.cancel();
-    while let Some(ended) = agents.join_next().await {
-        ended.context("an agent's task failed")??;
+    federation.stop().await?;
+    let report = finished?;
+    if let Some(path) = &args.figure {
+        figure(title, &report.curve).write(path)?;
     }
-    coordinator.stop().await?;
-    view.finish(&finished?, &dir, &config)
+    view.finish(&report, &dir, &config)
+}
+
+/// The curve on rows that nobody trains on.
+fn figure(title: String, curve: &[Point]) -> Figure {
+    let points = curve.iter().map(|point| (f64::from(point.round), point.accuracy)).collect();
+    let series = vec![Series { name: "held-out rows".to_owned(), points }];
+    Figure { title, measure: "accuracy".to_owned(), series, target: None }
 }
 
 /// The demo's own spec with the number of rounds and clients that were asked for, or the user's.
 fn spec_text(args: &DemoArgs) -> anyhow::Result<String> {
     if let Some(path) = &args.spec {
-        return std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()));
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        return Ok(args.rounds.map_or(text.clone(), |rounds| with_rounds(&text, rounds)));
     }
     let text = if args.data.is_some() { MNIST } else { DIGITS };
-    let clients = format!("min_available_clients = {}", args.clients);
+    let clients = args.clients.unwrap_or(CLIENTS_DEFAULT);
+    let clients = format!("min_available_clients = {clients}");
     let mut text = text.replace("min_available_clients = 4", &clients);
     if let Some(rounds) = args.rounds {
-        let line = text.lines().find(|line| line.starts_with("rounds = ")).unwrap_or_default();
-        text = text.replace(&line.to_owned(), &format!("rounds = {rounds}"));
+        text = with_rounds(&text, rounds);
     }
     Ok(text)
+}
+
+/// The same document with another number of rounds.
+fn with_rounds(text: &str, rounds: u32) -> String {
+    let is_rounds =
+        |line: &str| line.split_once('=').is_some_and(|(key, _)| key.trim() == "rounds");
+    let line = |line: &str| {
+        if is_rounds(line) { format!("rounds = {rounds}\n") } else { format!("{line}\n") }
+    };
+    text.lines().map(line).collect()
 }
 
 fn demo_dir(given: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -85,56 +103,16 @@ fn demo_dir(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     dir.canonicalize().with_context(|| format!("cannot use {}", dir.display()))
 }
 
-type Agents = JoinSet<anyhow::Result<()>>;
-
-/// One agent for every share, and one that holds the rows that nobody trains on.
-fn start_agents(
+/// Submits the job, follows it, fetches the model, and scores every round where `measured` are given.
+async fn federate(
     at: &str,
-    dir: &Path,
-    shares: Shares,
+    text: &str,
+    spec: &JobSpec,
     view: &View,
-    stop: &CancellationToken,
-) -> anyhow::Result<Agents> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    // The sites share this machine: one thread each, unless there are cores to spare.
-    let threads = (cores / shares.train.len()).max(1);
-    let mut agents = JoinSet::new();
-    let train = shares.train.into_iter().enumerate();
-    let train = train.map(|(i, rows)| (format!("site-{}", i + 1), Some(rows), None));
-    let held_out = std::iter::once(("held-out".to_owned(), None, Some(shares.held_out)));
-    for (name, train, evaluate) in train.chain(held_out) {
-        let observer = view.observer(&name);
-        let trainer =
-            LocalTrainer::new("digits".to_owned(), train, evaluate, Compute::cpu(threads));
-        let config = AgentConfig {
-            coordinator: at.to_owned(),
-            name: name.parse()?,
-            state_dir: dir.join("clients").join(&name),
-        };
-        let agent = Agent::new(config, Arc::new(trainer), observer);
-        let stop = stop.clone();
-        agents.spawn(async move { Box::pin(agent.run(stop)).await.context(name) });
-    }
-    Ok(agents)
-}
-
-async fn first_failure(agents: &mut Agents) -> anyhow::Error {
-    while let Some(ended) = agents.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error,
-            Err(error) => return error.into(),
-        }
-    }
-    anyhow::anyhow!("all agents ended before the job did")
-}
-
-/// Submits the job, follows it, and fetches the model.
-async fn federate(at: &str, spec: &str, view: &View, dir: &Path) -> anyhow::Result<Report> {
-    let request_id = uuid::Uuid::new_v4().to_string();
-    let request = v1::CreateJobRequest { request_id, spec: spec.to_owned(), validate_only: false };
-    let created = jobs(at).await?.create_job(request).await.map_err(said)?.into_inner();
-    let id = created.job.context("the coordinator made no job")?.job_id;
+    dir: &Path,
+    measured: Option<Dataset>,
+) -> anyhow::Result<Report> {
+    let id = submit(at, text).await?;
     let mut rounds = Vec::new();
     let job = follow(at, &id, |snapshot| {
         rounds.extend(snapshot.committed.iter().cloned());
@@ -144,6 +122,14 @@ async fn federate(at: &str, spec: &str, view: &View, dir: &Path) -> anyhow::Resu
     if job.status != "completed" {
         bail!("the job is {}: {}", job.status, job.reason);
     }
+    let mut curve = Vec::new();
+    if let Some(mut data) = measured {
+        for round in 1..=spec.rounds {
+            let point;
+            (point, data) = score((at, &id, round), spec, data, dir).await?;
+            curve.push(point);
+        }
+    }
     let model = fetch(at, &id, None, Some(&dir.join("model.safetensors"))).await?;
-    Ok(Report::new(&job, rounds, model))
+    Ok(Report::new(&job, rounds, curve, model))
 }

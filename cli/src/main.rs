@@ -10,7 +10,9 @@ use tracing_subscriber::EnvFilter;
 mod args;
 mod bench;
 mod connect;
+mod data;
 mod demo;
+mod figure;
 mod jobs;
 mod table;
 
@@ -74,6 +76,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Cancel { job, reason } => jobs::control::cancel(&at, job, reason, out).await,
         Command::Pause { job } => jobs::control::pause(&at, job, out).await,
         Command::Resume { job } => jobs::control::resume(&at, job, out).await,
+        Command::Data(args::Data::Prepare(what)) => data::prepare(what, out),
         Command::Bench(args) => bench::run(args).await,
     }
 }

@@ -143,3 +143,43 @@ fn a_broken_data_file_is_named_before_anything_starts() {
         assert!(error.contains(part), "{part} is missing in: {error}");
     }
 }
+
+/// A job's spec with constants to normalise by, which the sites' files know nothing of.
+fn normalised(mean: &str, deviation: &str) -> String {
+    let table = format!("[data.normalise]\nmean = {mean}\ndeviation = {deviation}\n[model]\n");
+    spec(1, 1).replace("[model]\n", &table)
+}
+
+#[test]
+fn data_that_do_not_serve_one_job_serve_the_next() {
+    let mut world = World::start("unfit", None);
+    world.add_clients(3);
+    // Pictures of one channel cannot be normalised by the constants of three.
+    let unfit = world.submit(&normalised("[0.1, 0.2, 0.3]", "1"));
+    let told = world.until_told(&unfit, "does not serve");
+    for part in ["expected 1 or 1 means", "found 3 means", "give one pair"] {
+        assert!(told.contains(part), "{part:?} is missing in: {told}");
+    }
+
+    // A file that is damaged later fails the job that has to read it again. The operator hears that;
+    // which file, and what stands in it, is said at the site alone.
+    let images = world.dir().join("site-1/images.idx");
+    let whole = std::fs::read(&images).expect("images");
+    std::fs::write(&images, &whole[..whole.len() - 1]).expect("written");
+    let damaged = world.submit(&normalised("0.3", "0.4"));
+    let told = world.until_told(&damaged, "cannot be read now");
+    assert!(!told.contains("images.idx"), "{told}");
+    let log = world.logs();
+    for part in ["images.idx", "expected", "found"] {
+        assert!(log.contains(part), "{part:?} is missing in: {log}");
+    }
+    world.end(&unfit);
+    world.end(&damaged);
+
+    // The same three processes serve what fits.
+    std::fs::write(&images, &whole).expect("written");
+    let job = world.submit(&normalised("0.3", "0.4"));
+    let done = world.wait_for(&job);
+    assert_eq!(done["status"], "completed", "{done:#}");
+    assert_eq!(world.json(&["rounds", &job])[0]["updates"], 3);
+}

@@ -1,9 +1,10 @@
 //! `tributary-client`: the agent on a data-holding machine.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,10 +14,12 @@ use tributary_client::config::ClientConfig;
 use tributary_client::observer::{Log, Observer};
 use tributary_client::trainer::LocalTrainer;
 use tributary_core::identity::Token;
+use tributary_core::spec::JobSpec;
 use tributary_data::open::open;
 use tributary_data::wanted::Wanted;
 use tributary_learning::Pretrained;
 
+mod alone;
 mod bar;
 mod departures;
 mod enrollment;
@@ -51,7 +54,37 @@ enum Command {
         json: bool,
     },
     /// Read the configuration and the data, say what this site would offer, and stop.
-    Check(Args),
+    Check(CheckArgs),
+    /// Train a job's model on this site's rows alone, to compare with what a federation learns.
+    ///
+    /// The same trainer and the same seed as in the job; one line a round, scored on the site's
+    /// held-out rows where it has some. Nothing leaves the machine.
+    TrainLocal(AloneArgs),
+}
+
+#[derive(clap::Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    args: Args,
+    /// Read the data as this job wants them, and say whether they serve.
+    #[arg(long, value_name = "JOB.TOML")]
+    spec: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct AloneArgs {
+    /// The site's own TOML file; of it [data], models, name, threads and device count.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The job's spec.
+    #[arg(long, value_name = "JOB.TOML")]
+    spec: PathBuf,
+    /// How many rounds; the spec's unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rounds: Option<u32>,
+    /// Write the trained model here, as safetensors.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -99,18 +132,40 @@ async fn main() -> anyhow::Result<()> {
         Command::Run(args) => run(&ClientConfig::load(&args.config)?).await,
         Command::Enroll(args) => enrollment::run(args).await,
         Command::Ledger { args, json } => departures::run(&ClientConfig::load(&args.config)?, json),
-        Command::Check(args) => check(&ClientConfig::load(&args.config)?),
+        Command::Check(CheckArgs { args, spec }) => {
+            check(&ClientConfig::load(&args.config)?, spec.as_deref())
+        }
+        Command::TrainLocal(args) => alone::run(&args),
     }
 }
 
-fn check(config: &ClientConfig) -> anyhow::Result<()> {
-    let opened = open(&config.data.source, &Wanted::default())?;
+fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
+    let format = &config.data.source.format;
+    let wanted = match spec {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let spec = JobSpec::parse(&text);
+            Wanted::by_job(&spec.map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))?)
+        }
+        None if format.needs_job() => Wanted::count(),
+        None => Wanted::default(),
+    };
+    let counted = spec.is_none() && format.needs_job();
+    let opened = open(&config.data.source, &wanted)?;
+    if counted {
+        tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", opened.summary()?)?;
     for model in open_models(config)? {
         writeln!(out, "pretrained model: {}", model.digest())?;
     }
-    let binding = opened.binding(&config.data.name);
+    let binding = if counted {
+        opened.open_binding(&config.data.name, format)
+    } else {
+        opened.binding(&config.data.name)
+    };
     tracing::info!(
         name = %config.agent.name,
         data = %binding.name,

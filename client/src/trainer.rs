@@ -2,6 +2,7 @@
 //! not the only one: an external program of the site's own, or none at all in a benchmark.
 
 mod local;
+mod rows;
 
 pub use local::LocalTrainer;
 
@@ -47,9 +48,12 @@ pub enum TrainerError {
     /// It was told to stop.
     #[error("the work is no longer wanted")]
     Cancelled,
-    /// It cannot do this task, now or later.
+    /// It cannot do this task.
     #[error("{0}")]
     Unable(String),
+    /// The site's data are not what the job wants: it cannot do any task of this job.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 /// Trains and evaluates on the site's own rows.

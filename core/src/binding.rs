@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::spec::JobSpec;
 use crate::spec::data::Target;
 
-/// One data set of a client.
+/// One data set of a client. Where a job says how the site reads its rows (their vocabulary, their
+/// length), the shape has no sizes, and what is 0 beside it is as the job says; the site judges by
+/// itself when a task comes, and refuses what does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// The site's name for it.
@@ -72,11 +74,53 @@ impl DataNeed {
     /// Whether a data set serves.
     #[must_use]
     pub fn met_by(&self, binding: &Binding) -> bool {
-        self.name.as_ref().is_none_or(|name| *name == binding.name)
-            && self.kind == binding.kind
-            && self.classes == binding.classes
+        let named = self.name.as_ref().is_none_or(|name| *name == binding.name);
+        let same = self.classes == binding.classes
             && self.targets == binding.targets
             && self.vocabulary == binding.vocabulary
-            && self.shape == binding.shape
+            && self.shape == binding.shape;
+        let by_job =
+            binding.shape.is_empty() && (binding.classes == 0 || binding.classes == self.classes);
+        named && self.kind == binding.kind && (same || by_job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Binding, DataNeed};
+
+    fn need() -> DataNeed {
+        DataNeed {
+            name: None,
+            kind: "text".to_owned(),
+            classes: 2,
+            targets: 0,
+            vocabulary: 500,
+            shape: vec![64],
+        }
+    }
+
+    fn binding() -> Binding {
+        Binding {
+            name: "reviews".to_owned(),
+            kind: "text".to_owned(),
+            classes: 2,
+            targets: 0,
+            vocabulary: 500,
+            shape: vec![64],
+            train_examples: 10,
+            evaluate_examples: 0,
+        }
+    }
+
+    #[test]
+    fn data_serve_where_they_are_what_the_job_needs_or_leave_it_to_the_job() {
+        assert!(need().met_by(&binding()));
+        assert!(!need().met_by(&Binding { vocabulary: 400, ..binding() }));
+        let open = Binding { vocabulary: 0, shape: Vec::new(), ..binding() };
+        assert!(need().met_by(&open));
+        assert!(need().met_by(&Binding { classes: 0, ..open.clone() }));
+        assert!(!need().met_by(&Binding { classes: 3, ..open.clone() }));
+        assert!(!need().met_by(&Binding { kind: "table".to_owned(), ..open }));
     }
 }

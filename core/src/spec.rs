@@ -2,6 +2,7 @@
 //! hashed, and never changes once submitted. Unknown keys are faults; all faults come at once.
 
 pub mod cohort;
+pub mod constants;
 pub mod data;
 pub mod strategy;
 pub mod train;
@@ -13,6 +14,7 @@ use crate::model::ModelSpec;
 use crate::name::{ClientName, JobId, NameError};
 
 use cohort::CohortSpec;
+use constants::Constants;
 use data::DataSpec;
 use strategy::StrategySpec;
 use train::TrainSpec;
@@ -37,6 +39,8 @@ pub struct JobSpec {
     pub model: ModelSpec,
     /// What a client must be able to bind.
     pub data: DataSpec,
+    /// What all clients read their rows with.
+    pub constants: Constants,
     /// How a client trains.
     pub train: TrainSpec,
     /// How updates become the next checkpoint.
@@ -73,7 +77,8 @@ impl JobSpec {
         job.finish();
 
         let mut section = root.section("data");
-        let data = DataSpec::read(&mut section);
+        let constants = Constants::read(&mut section);
+        let data = DataSpec::read(&mut section, &constants);
         section.finish();
         let mut section = root.section("model");
         let model = ModelSpec::read(&mut section, &data);
@@ -97,6 +102,7 @@ impl JobSpec {
             seed,
             model,
             data,
+            constants,
             train,
             strategy,
             cohort,

@@ -10,6 +10,33 @@ use super::{DataError, Place, idx, qmnist};
 /// Most different clients of one file: far above any federation, far below a memory's worth.
 pub(crate) const CLIENTS_MAX: usize = 1 << 20;
 
+/// Where a row's client stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// In a column of the row.
+    Column(Column),
+    /// In the name of the row's file, without its endings.
+    File,
+}
+
+impl Whose {
+    /// The column, where there is one.
+    pub(crate) fn column(&self) -> Option<&Column> {
+        match self {
+            Self::Column(column) => Some(column),
+            Self::File => None,
+        }
+    }
+}
+
+/// A file's name without folder and endings: `hungarian` of `data/processed.hungarian.csv.gz` is
+/// `processed.hungarian`.
+fn stem(file: &Path) -> String {
+    let name = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+    let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
+    name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
+}
+
 /// The client of each row, by number, and the clients' names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Clients {
@@ -31,6 +58,23 @@ impl Clients {
         };
         self.rows.push(number);
         Some(())
+    }
+
+    /// Adds a row, whose client stands in `cell` or in the file's name.
+    pub(crate) fn push_row(
+        &mut self,
+        spot: Spot<'_>,
+        whose: &Whose,
+        cell: Cell<'_>,
+    ) -> Result<(), DataError> {
+        match whose {
+            Whose::Column(column) => self.push_cell(spot, column, cell),
+            // There are far fewer files than clients may be.
+            Whose::File => {
+                let _ = self.push(&stem(spot.file));
+                Ok(())
+            }
+        }
     }
 
     /// Adds the row of a table; its client must be named.

@@ -33,6 +33,7 @@ use super::token::TokenConfig;
 use super::wav::{Layout, MelConfig};
 
 mod arrays;
+mod by_job;
 mod files;
 mod keys;
 mod tables;

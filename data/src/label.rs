@@ -23,6 +23,8 @@ pub enum LabelMap {
     Above(f64),
     /// As the job says: its class names, or whole numbers from 0.
     Job,
+    /// Whatever stands there is class 0: rows are only counted.
+    Any,
 }
 
 impl LabelMap {
@@ -33,7 +35,7 @@ impl LabelMap {
             Self::Numbers { classes, .. } => *classes,
             // Configurations bound the list far below u32.
             Self::Names(names) => u32::try_from(names.len()).unwrap_or(u32::MAX),
-            Self::Above(_) => 2,
+            Self::Above(_) | Self::Any => 2,
             Self::Job => 0,
         }
     }
@@ -43,6 +45,19 @@ impl LabelMap {
     /// # Errors
     /// Where neither the configuration nor the job says what the classes are.
     pub(crate) fn resolved(&self, wanted: &Wanted) -> Result<Self, DataError> {
+        if wanted.counting && *self == Self::Job {
+            return Ok(Self::Any);
+        }
+        if let (Self::Names(own), Some(names)) = (self, &wanted.class_names)
+            && own != names
+        {
+            return Err(DataError::Unfit {
+                what: "list of classes",
+                expected: listed(names),
+                found: listed(own),
+                advice: "take `class_names` out of [data], so that the job's are used".into(),
+            });
+        }
         if *self != Self::Job {
             if let Some(Target::Classes(classes)) = wanted.target
                 && classes != self.classes()
@@ -77,6 +92,7 @@ impl LabelMap {
             }
             Self::Names(names) => self.class_of_name(&number.to_string(), names),
             Self::Above(threshold) => Some(u32::from(number as f64 > *threshold)),
+            Self::Any => Some(0),
             Self::Job => None,
         }
     }
@@ -91,6 +107,7 @@ impl LabelMap {
                 let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
                 Some(u32::from(number > *threshold))
             }
+            Self::Any => (!text.is_empty()).then_some(0),
             Self::Job => None,
         }
     }
@@ -128,7 +145,7 @@ impl LabelMap {
                 format!("one of the classes {}", listed(&names))
             }
             Self::Above(threshold) => format!("a number, to compare with {threshold}"),
-            Self::Job => "a class of the job".to_owned(),
+            Self::Job | Self::Any => "a class of the job".to_owned(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub mod partition;
 pub mod prepare;
 pub mod sums;
 
-mod clients;
+pub mod clients;
 mod file;
 #[cfg(test)]
 mod fixture;

@@ -67,6 +67,15 @@ impl Opened {
         }
     }
 
+    /// The binding of data that a job says how to read: its counts, and nothing that the job decides.
+    /// A shape without sizes means as much; see [`Binding`].
+    #[must_use]
+    pub fn open_binding(&self, name: &str, format: &Format) -> Binding {
+        let decided = format.classes().unwrap_or(0);
+        let whole = self.binding(name);
+        Binding { classes: decided, targets: 0, vocabulary: 0, shape: Vec::new(), ..whole }
+    }
+
     /// Whether every file is still what it was when it was read.
     ///
     /// # Errors
@@ -83,6 +92,17 @@ impl Opened {
 /// On everything that is wrong with the files, each error with the file, the place, what was
 /// expected, what came and what to do; and where the data are not what is wanted.
 pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError> {
+    if let (Some(own), Some(job)) = (&config.normalise, &wanted.normalise)
+        && own != job
+    {
+        let shown = |by: &Normalise| format!("mean {:?}, deviation {:?}", by.mean, by.deviation);
+        return Err(DataError::Unfit {
+            what: "normalisation",
+            expected: format!("the job's: {}", shown(job)),
+            found: shown(own),
+            advice: "take [data.normalise] out, so that the job's is used".into(),
+        });
+    }
     let normalise = config.normalise.as_ref().or(wanted.normalise.as_ref());
     let reader = Reader { wanted, normalise };
     let parts = reader.read(&config.format)?;
@@ -180,7 +200,8 @@ impl Reader<'_> {
             }),
             Format::Images { parts, labels, channels, size } => {
                 let labels = labels.resolved(self.wanted)?;
-                let frame = Frame::of(*channels, *size, shape);
+                let counted = self.wanted.counting.then_some(&[3, 1, 1][..]);
+                let frame = Frame::of(*channels, *size, shape.or(counted));
                 both(parts, |listing| images::load(listing, &labels, frame, self.normalise))
             }
             Format::Table { parts, rows, columns } => {
@@ -188,7 +209,7 @@ impl Reader<'_> {
                 both(parts, |files| table::load(rows, files, &columns, self.normalise))
             }
             Format::TextRows(config) => {
-                let steps = self.steps(config.steps)?;
+                let steps = self.steps(config.steps, config.columns.label.is_none())?;
                 let tokens = Tokens::open(&config.tokens, self.wanted)?;
                 let label = config.columns.label.as_ref();
                 let label = label.map(|(c, map)| Ok((c.clone(), map.resolved(self.wanted)?)));
@@ -198,7 +219,7 @@ impl Reader<'_> {
                 })
             }
             Format::Text { parts, tokens, steps } => {
-                let steps = self.steps(*steps)?;
+                let steps = self.steps(*steps, true)?;
                 let tokens = Tokens::open(tokens, self.wanted)?;
                 both(parts, |files| text::load_files(files, &tokens, steps))
             }
@@ -260,6 +281,7 @@ impl Reader<'_> {
             (None, Layout::Picture, Some(&[_, _, steps])) => Some(steps),
             (None, Layout::Channels, Some(&[_, steps])) => Some(steps),
             (None, Layout::Steps, Some(&[steps, _])) => Some(steps),
+            _ if self.wanted.counting => Some(1),
             _ => None,
         };
         let steps = steps.ok_or_else(no_steps)?;
@@ -269,9 +291,11 @@ impl Reader<'_> {
     }
 
     /// The steps of texts: the site's, else the job's.
-    fn steps(&self, configured: Option<usize>) -> Result<usize, DataError> {
+    fn steps(&self, configured: Option<usize>, windows: bool) -> Result<usize, DataError> {
         let wanted = match self.wanted.shape.as_deref() {
             Some(&[steps]) => Some(steps),
+            // A text with a class is one row, however long.
+            None if self.wanted.counting && !windows => Some(1),
             _ => None,
         };
         configured.or(wanted).filter(|&steps| steps > 0).ok_or_else(no_steps)

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::clients::Clients;
+use super::clients::{Clients, Whose};
 use super::file::{Stamp, malformed};
 use super::label::LabelMap;
 use super::loaded::{Loaded, Notes, check_room, held};
@@ -76,7 +76,7 @@ pub struct TableColumns {
     /// What is predicted.
     pub target: TableTarget,
     /// Whose row it is.
-    pub client: Option<Column>,
+    pub client: Option<Whose>,
 }
 
 impl Encoding {
@@ -123,7 +123,8 @@ impl TableColumns {
             let found = "a format whose rows may each have others";
             return Err(malformed(file, Place::Whole, "columns in a fixed order", found, advice));
         };
-        let taken: Vec<Column> = self.targets().into_iter().chain(self.client.clone()).collect();
+        let client = self.client.as_ref().and_then(Whose::column).cloned();
+        let taken: Vec<Column> = self.targets().into_iter().chain(client).collect();
         let is_free = |at: usize, name: &String| {
             !taken.iter().any(|column| match column {
                 Column::Name(known) => known == name,
@@ -319,7 +320,8 @@ impl RowSink for TableSink<'_> {
             self.missing = vec![0; self.features.len()];
         }
         let features = self.features.iter().map(|feature| feature.column.clone());
-        let others = self.columns.targets().into_iter().chain(self.columns.client.clone());
+        let client = self.columns.client.as_ref().and_then(Whose::column).cloned();
+        let others = self.columns.targets().into_iter().chain(client);
         Ok(features.chain(others).collect())
     }
 
@@ -338,9 +340,9 @@ impl RowSink for TableSink<'_> {
         }
         let rest = cells.get(self.features.len()..).unwrap_or_default();
         let targets = self.push_targets(spot, rest)?;
-        if let (Some(clients), Some(column)) = (&mut self.clients, &self.columns.client) {
+        if let (Some(clients), Some(whose)) = (&mut self.clients, &self.columns.client) {
             let cell = rest.get(targets).copied().unwrap_or(Cell::Missing);
-            clients.push_cell(spot, column, cell)?;
+            clients.push_row(spot, whose, cell)?;
         }
         self.rows += 1;
         check_room(spot.file, self.inputs.len())

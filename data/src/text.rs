@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::clients::Clients;
+use super::clients::{Clients, Whose};
 use super::error::excerpt;
 use super::file::{SiteFile, Stamp, malformed};
 use super::label::LabelMap;
@@ -24,7 +24,7 @@ pub struct TextColumns {
     /// Its class; without one each next token is predicted.
     pub label: Option<(Column, LabelMap)>,
     /// Whose text it is.
-    pub client: Option<Column>,
+    pub client: Option<Whose>,
 }
 
 /// Reads files of rows that hold texts; examples have shape `[steps]`.
@@ -172,10 +172,8 @@ impl RowSink for TextSink<'_> {
     fn columns(&mut self, _: &Path, _: Option<&[String]>) -> Result<Vec<Column>, DataError> {
         let columns = self.columns;
         let label = columns.label.as_ref().map(|(column, _)| column.clone());
-        Ok([Some(columns.text.clone()), label, columns.client.clone()]
-            .into_iter()
-            .flatten()
-            .collect())
+        let client = columns.client.as_ref().and_then(Whose::column).cloned();
+        Ok([Some(columns.text.clone()), label, client].into_iter().flatten().collect())
     }
 
     fn row(&mut self, spot: Spot<'_>, cells: &[Cell<'_>]) -> Result<(), DataError> {
@@ -205,10 +203,10 @@ impl RowSink for TextSink<'_> {
             }
             None => self.texts.push_windows(&tokens),
         };
-        if let (Some(clients), Some(column)) = (&mut self.texts.clients, &columns.client) {
+        if let (Some(clients), Some(whose)) = (&mut self.texts.clients, &columns.client) {
             let cell = next();
             for _ in 0..rows {
-                clients.push_cell(spot, column, cell)?;
+                clients.push_row(spot, whose, cell)?;
             }
         }
         check_room(spot.file, self.texts.total)

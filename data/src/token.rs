@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use tributary_core::spec::constants::RESERVED_TOKENS;
+
 use super::file::{SiteFile, Stamp, malformed};
 use super::{DataError, Place, Wanted};
 
@@ -14,7 +16,7 @@ pub const PADDING: u32 = 0;
 /// Token of what a vocabulary does not have.
 pub const UNKNOWN: u32 = 1;
 /// Tokens before a list's first.
-pub const RESERVED: u32 = 2;
+pub const RESERVED: u32 = RESERVED_TOKENS;
 /// Largest file of a vocabulary or tokeniser: today's largest is about 35 MB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
@@ -43,12 +45,6 @@ pub enum TokenList {
     File(PathBuf),
     /// The job states it.
     Job,
-}
-
-/// The printable characters of ASCII and the line end: a common alphabet of 96 characters.
-#[must_use]
-pub fn ascii_alphabet() -> Vec<String> {
-    std::iter::once('\n').chain(' '..='~').map(String::from).collect()
 }
 
 /// Cuts texts in tokens.
@@ -175,7 +171,7 @@ fn read_list(
     by_line: bool,
 ) -> Result<(Vec<String>, Vec<Stamp>), DataError> {
     match list {
-        TokenList::Given(list) => Ok((list.clone(), Vec::new())),
+        TokenList::Given(list) => agree(list.clone(), given).map(|list| (list, Vec::new())),
         TokenList::Job => {
             given.map(|list| (list.to_vec(), Vec::new())).ok_or_else(|| DataError::Unfit {
                 what: "list of tokens",
@@ -195,11 +191,27 @@ fn read_list(
                 let words = text.lines().map(str::trim).filter(|word| !word.is_empty());
                 words.map(str::to_owned).collect()
             } else {
-                vec![text]
+                text.chars().map(String::from).collect()
             };
-            Ok((list, vec![stamp]))
+            Ok((agree(list, given)?, vec![stamp]))
         }
     }
+}
+
+/// A site's own list, where the job has none or the same.
+fn agree(own: Vec<String>, given: Option<&[String]>) -> Result<Vec<String>, DataError> {
+    let Some(given) = given.filter(|given| *given != own) else { return Ok(own) };
+    let at = own.iter().zip(given).position(|(own, given)| own != given);
+    let at = at.unwrap_or(own.len().min(given.len()));
+    let entry = |list: &[String]| {
+        list.get(at).map_or_else(|| format!("{} entries", list.len()), |token| format!("{token:?}"))
+    };
+    Err(DataError::Unfit {
+        what: "list of tokens",
+        expected: format!("{} as the job's entry {at}", entry(given)),
+        found: entry(&own),
+        advice: "take the list out of [data.tokens], so that the job's is used".into(),
+    })
 }
 
 #[cfg(not(feature = "tokenizers"))]

@@ -1,6 +1,7 @@
 //! What a job or a site wants of data, as far as it is known.
 
-use tributary_core::spec::data::{DataKind, DataSpec, Target};
+use tributary_core::spec::JobSpec;
+use tributary_core::spec::data::{DataKind, Target};
 
 use super::normalise::Normalise;
 use super::{DataError, Dataset};
@@ -21,22 +22,47 @@ pub struct Wanted {
     pub class_names: Option<Vec<String>>,
     /// The words, or characters, of the vocabulary in order.
     pub tokens: Option<Vec<String>>,
-    /// Constants to normalise by, where the site's own configuration has none.
+    /// Constants to normalise by.
     pub normalise: Option<Normalise>,
+    /// Rows are only to be counted: what a job would give (classes, a vocabulary) stands open.
+    pub(crate) counting: bool,
 }
 
 impl Wanted {
     /// What a job wants: its `[data]` section and the shape of its model's input.
     #[must_use]
-    pub fn by_job(data: &DataSpec, shape: &[usize]) -> Self {
-        let vocabulary = (data.kind == DataKind::Text).then_some(data.vocabulary);
+    pub fn by_job(spec: &JobSpec) -> Self {
+        let (data, constants) = (&spec.data, spec.constants.clone());
+        let normalise = constants.normalise;
         Self {
             kind: Some(data.kind),
-            shape: Some(shape.to_vec()),
+            shape: Some(spec.model.input().to_vec()),
             target: Some(data.target),
-            vocabulary,
-            ..Self::default()
+            vocabulary: (data.kind == DataKind::Text).then_some(data.vocabulary),
+            class_names: constants.class_names,
+            tokens: constants.tokens,
+            normalise: normalise.map(|(mean, deviation)| Normalise { mean, deviation }),
+            counting: false,
         }
+    }
+
+    /// Nothing but the number of rows, where a job must say how they are read: see
+    /// [`Format::needs_job`](super::config::Format::needs_job).
+    #[must_use]
+    pub fn count() -> Self {
+        Self { tokens: Some(Vec::new()), counting: true, ..Self::default() }
+    }
+
+    /// Whether data that were read for nobody in particular are what would be read for this.
+    #[must_use]
+    pub fn is_plain(&self, data: Option<&Dataset>) -> bool {
+        let given = self.normalise.is_some() || self.tokens.is_some() || self.class_names.is_some();
+        let same = |data: &Dataset| {
+            self.shape.as_deref().is_none_or(|shape| shape == data.shape())
+                && self.target.is_none_or(|target| target == target_of(data))
+                && self.vocabulary.is_none_or(|vocabulary| vocabulary == data.vocabulary())
+        };
+        !given && data.is_some_and(same)
     }
 
     /// Whether data are what is wanted.

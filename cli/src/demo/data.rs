@@ -1,53 +1,210 @@
 //! The demo's rows: digits that are compiled in, or MNIST from a folder; dealt to the clients, with
 //! a part that no client trains on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use tributary_client::config::ClientConfig;
+use tributary_core::name::ClientName;
 use tributary_core::prg::Prg;
+use tributary_core::spec::JobSpec;
+use tributary_core::spec::data::DataKind;
 use tributary_data::idx::read_dataset;
 use tributary_data::qmnist::read_writers;
-use tributary_data::{Dataset, Partition};
+use tributary_data::{Dataset, Partition, Wanted, open};
+
+use super::CLIENTS_DEFAULT;
+use crate::args::DemoArgs;
+
+/// Most clients of one demo: each is an agent of its own, with connections and a folder.
+pub(crate) const CLIENTS_MAX: usize = 128;
+/// The partition that makes each of the data's clients a site.
+const CLIENTS: &str = "clients";
+
+/// One client's rows.
+pub(crate) struct Share {
+    /// The client's name in the federation.
+    pub(crate) site: String,
+    pub(crate) rows: Dataset,
+}
 
 /// Rows by client, and those that are only scored at the end.
 pub(crate) struct Shares {
     /// One data set a client.
-    pub(crate) train: Vec<Dataset>,
+    pub(crate) train: Vec<Share>,
     /// Nobody trains on these.
-    pub(crate) held_out: Dataset,
+    pub(crate) held_out: Option<Dataset>,
+    /// What the rows are.
+    pub(crate) kind: DataKind,
+    /// The name that the sites bind them under.
+    pub(crate) name: String,
     /// What the rows are, for people.
     pub(crate) title: String,
 }
 
+impl Shares {
+    /// Whether each next token is predicted.
+    pub(crate) fn predicts_tokens(&self) -> bool {
+        let first = self.train.first().map(|share| &share.rows);
+        first.is_some_and(|rows| rows.classes() == 0 && rows.vocabulary() > 0)
+    }
+}
+
 /// Loads and deals rows.
-pub(crate) fn load(
-    folder: Option<&Path>,
+pub(crate) fn load(args: &DemoArgs, spec: &JobSpec) -> anyhow::Result<Shares> {
+    if let Some(config) = site_file(args) {
+        let folder = args.data.as_deref().context("--config needs --data, the files' folder")?;
+        return bound(args, spec, &config, folder);
+    }
+    let clients = args.clients.unwrap_or(CLIENTS_DEFAULT) as usize;
+    let Some(folder) = &args.data else {
+        if matches!(args.partition.as_str(), "writers" | CLIENTS) {
+            bail!(
+                "--partition {} needs --data: the compiled-in digits name nobody",
+                args.partition
+            );
+        }
+        let (train, held_out) = digits(spec.seed)?;
+        let title = "UCI handwritten digits, 8 × 8, compiled in";
+        return deal(train, Some(held_out), &args.partition, clients, spec.seed, title);
+    };
+    mnist_shares(folder, &args.partition, clients, spec.seed)
+}
+
+/// MNIST from a folder of IDX files, dealt.
+pub(crate) fn mnist_shares(
+    folder: &Path,
     partition: &str,
-    clients: u32,
+    clients: usize,
     seed: u64,
 ) -> anyhow::Result<Shares> {
-    let partition: Partition = partition.parse().context("--partition")?;
-    let (train, held_out, title) = match folder {
-        None => {
-            if partition == Partition::Writers {
-                bail!("--partition writers needs --data: the compiled-in digits name no writers");
-            }
-            let (train, held_out) = digits(seed)?;
-            (train, held_out, "UCI handwritten digits, 8 × 8, compiled in".to_owned())
-        }
-        Some(folder) => {
-            let (mut train, held_out) = (mnist(folder, "train")?, mnist(folder, "t10k")?);
-            if partition == Partition::Writers {
-                let writers = find(folder, "qmnist-train-labels-idx2-int")?;
-                let writers = read_writers(&writers, train.len())?;
-                train = train.with_writers(writers)?;
-            }
-            (train, held_out, "MNIST, 28 × 28".to_owned())
-        }
+    let (mut train, held_out) = (mnist(folder, "train")?, mnist(folder, "t10k")?);
+    if partition == "writers" {
+        let writers = find(folder, "qmnist-train-labels-idx2-int")?;
+        let writers = read_writers(&writers, train.len())?;
+        train = train.with_writers(writers)?;
+    }
+    deal(train, Some(held_out), partition, clients, seed, "MNIST, 28 × 28")
+}
+
+/// The site's file that says how to read `--data`: named, or beside the spec.
+fn site_file(args: &DemoArgs) -> Option<PathBuf> {
+    let beside = || {
+        let path = args.spec.as_ref()?.parent()?.join("client.toml");
+        (args.data.is_some() && path.is_file()).then_some(path)
     };
-    let dealt = partition.deal(&train, clients as usize, seed).context("--partition")?;
-    let train = dealt.iter().map(|rows| train.subset(rows)).collect::<Result<_, _>>()?;
-    Ok(Shares { train, held_out, title: format!("{title}, dealt {partition}") })
+    args.config.clone().or_else(beside)
+}
+
+/// The rows that a site's file binds, read as the job wants them.
+fn bound(args: &DemoArgs, spec: &JobSpec, config: &Path, folder: &Path) -> anyhow::Result<Shares> {
+    let text = std::fs::read_to_string(config)
+        .with_context(|| format!("cannot read {}", config.display()))?;
+    let site = ClientConfig::parse(&text, folder)
+        .map_err(|faults| anyhow::anyhow!("{}: {faults}", config.display()))?;
+    let opened = open(&site.data.source, &Wanted::by_job(spec))?;
+    let (kind, names) = (opened.kind, opened.clients);
+    let train = opened.train.context("there are no rows to train on: name `file` or `images`")?;
+    let train = first_rows(train, args.rows)?;
+    let held_out = opened.evaluate.map(|rows| first_rows(rows, args.rows)).transpose()?;
+    let title = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
+    let mut shares = if args.partition == CLIENTS {
+        by_client(&train, held_out, &names, args.clients, spec.seed, &title)?
+    } else {
+        let clients = args.clients.unwrap_or(CLIENTS_DEFAULT) as usize;
+        deal(train, held_out, &args.partition, clients, spec.seed, &title)?
+    };
+    (shares.kind, shares.name) = (kind, site.data.name);
+    Ok(shares)
+}
+
+/// Every so many-th row, so that a short try sees all clients and classes.
+fn first_rows(data: Dataset, most: Option<u32>) -> anyhow::Result<Dataset> {
+    let Some(most) = most.map(|most| most as usize).filter(|&most| most < data.len()) else {
+        return Ok(data);
+    };
+    let rows: Vec<usize> = (0..most).map(|at| at * data.len() / most).collect();
+    Ok(data.subset(&rows)?)
+}
+
+fn deal(
+    train: Dataset,
+    held_out: Option<Dataset>,
+    partition: &str,
+    clients: usize,
+    seed: u64,
+    title: &str,
+) -> anyhow::Result<Shares> {
+    let partition: Partition = partition.parse().context("--partition")?;
+    let dealt = partition.deal(&train, clients, seed).context("--partition")?;
+    let share = |(at, rows): (usize, &Vec<usize>)| {
+        anyhow::Ok(Share { site: format!("site-{}", at + 1), rows: train.subset(rows)? })
+    };
+    Ok(Shares {
+        train: dealt.iter().enumerate().map(share).collect::<Result<_, _>>()?,
+        held_out,
+        kind: DataKind::Image,
+        name: "digits".to_owned(),
+        title: format!("{title}, dealt {partition}"),
+    })
+}
+
+/// Each of the data's clients is a site; with `--clients` so many of them, drawn by the seed.
+fn by_client(
+    train: &Dataset,
+    held_out: Option<Dataset>,
+    names: &[String],
+    most: Option<u32>,
+    seed: u64,
+    title: &str,
+) -> anyhow::Result<Shares> {
+    let Some(writers) = train.writers() else {
+        bail!(
+            "--partition clients needs to know whose rows they are: give `client_column`, \
+               `client_by_file` or `group_file` in [data]"
+        );
+    };
+    let mut rows: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (row, writer) in writers.into_iter().enumerate() {
+        rows.entry(writer).or_default().push(row);
+    }
+    let mut order: Vec<(u32, Vec<usize>)> = rows.into_iter().collect();
+    if let Some(most) = most.map(|most| most as usize).filter(|&most| most < order.len()) {
+        Prg::for_name(seed, "demo", "clients").shuffle(&mut order);
+        order.truncate(most);
+        order.sort();
+    }
+    if order.len() > CLIENTS_MAX {
+        bail!(
+            "the data are of {} clients, and a demo runs at most {CLIENTS_MAX}: take some \
+             (--clients N), or deal all of them to a few (--partition writers --clients N)",
+            order.len()
+        );
+    }
+    let mut taken = BTreeSet::from([super::federation::HELD_OUT.to_owned()]);
+    let share = |(at, (writer, rows)): (usize, &(u32, Vec<usize>))| {
+        let name = names.get(*writer as usize).and_then(|name| site_name(name));
+        let site = name.filter(|name| taken.insert(name.clone()));
+        let site = site.unwrap_or_else(|| format!("site-{}", at + 1));
+        anyhow::Ok(Share { site, rows: train.subset(rows)? })
+    };
+    let count = order.len();
+    Ok(Shares {
+        train: order.iter().enumerate().map(share).collect::<Result<_, _>>()?,
+        held_out,
+        kind: DataKind::Image,
+        name: "digits".to_owned(),
+        title: format!("{title}, {count} clients as they are"),
+    })
+}
+
+/// A client's name as the federation's names are; none where nothing of it is left.
+fn site_name(name: &str) -> Option<String> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = name.chars().map(plain).take(40).collect();
+    let name = name.trim_matches('-').to_owned();
+    name.parse::<ClientName>().is_ok().then_some(name)
 }
 
 /// A fifth of the digits is held out: drawn by the seed, the same in every run.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tributary_proto::v1;
 
+use super::curve::Point;
 use crate::jobs::model::Pulled;
 
 /// The demo's document, on disk beside the model and with `--output json` on the terminal.
@@ -16,6 +17,9 @@ pub(crate) struct Report {
     pub(crate) test_accuracy: Option<f64>,
     pub(crate) test_macro_f1: Option<f64>,
     pub(crate) test_examples: u64,
+    /// Of each round's checkpoint, on the held-out rows; with `--figure` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) curve: Vec<Point>,
     pub(crate) result_digest: String,
     pub(crate) model_digest: String,
     pub(crate) model_path: PathBuf,
@@ -37,7 +41,12 @@ pub(crate) struct RoundLine {
 }
 
 impl Report {
-    pub(crate) fn new(job: &v1::Job, rounds: Vec<v1::Round>, model: Pulled) -> Self {
+    pub(crate) fn new(
+        job: &v1::Job,
+        rounds: Vec<v1::Round>,
+        curve: Vec<Point>,
+        model: Pulled,
+    ) -> Self {
         let evaluation = job.evaluation.as_ref();
         Self {
             job: job.job_id.clone(),
@@ -45,6 +54,7 @@ impl Report {
             test_accuracy: evaluation.map(|m| m.accuracy),
             test_macro_f1: evaluation.map(|m| m.macro_f1),
             test_examples: evaluation.map_or(0, |m| m.examples),
+            curve,
             result_digest: job.result_digest.clone(),
             model_digest: model.digest,
             model_path: model.path,

@@ -10,19 +10,29 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tributary_client::observer::{AgentEvent, Observer};
 use tributary_coordinator::config::{Config, redact};
 use tributary_core::spec::JobSpec;
+use tributary_core::spec::data::DataKind;
+use tributary_data::Dataset;
 use tributary_proto::v1;
 
 use super::data::Shares;
+use super::federation::HELD_OUT;
 use super::report::Report;
 use crate::args::Output;
 use crate::jobs::print_json;
 use crate::jobs::rounds::table;
 use crate::jobs::watch::round_line;
 
+/// Bars of clients that are shown at once.
+const BARS_MAX: usize = 16;
+/// Clients whose counts are listed one by one.
+const COUNTS_MAX: usize = 8;
+
 pub(crate) struct View {
     out: Output,
     bars: MultiProgress,
     clients: BTreeMap<String, ProgressBar>,
+    /// What one calls the rows.
+    noun: &'static str,
 }
 
 impl View {
@@ -32,15 +42,10 @@ impl View {
         if out == Output::Json || !std::io::stderr().is_terminal() {
             bars.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let mut view = Self { out, bars, clients: BTreeMap::new() };
+        let noun = noun(shares);
+        let mut view = Self { out, bars, clients: BTreeMap::new(), noun };
         view.say(&shares.title);
-        let rows: Vec<String> = shares.train.iter().map(|rows| rows.len().to_string()).collect();
-        view.say(&format!(
-            "{} clients with {} pictures; {} more that no client trains on",
-            shares.train.len(),
-            rows.join(", "),
-            shares.held_out.len()
-        ));
+        view.say(&shares_line(shares));
         view.say(&format!(
             "{}: {} parameters, {} rounds; coordinator at {at}, everything in {}\n",
             spec.name,
@@ -48,10 +53,12 @@ impl View {
             spec.rounds,
             dir.display()
         ));
-        let names = (1..=shares.train.len()).map(|i| format!("site-{i}"));
-        for name in names.chain(["held-out".to_owned()]) {
+        let names = shares.train.iter().map(|share| share.site.clone());
+        // More bars than a terminal has lines would scroll it away.
+        let names = names.take(BARS_MAX).chain([HELD_OUT.to_owned()]);
+        for name in names {
             let bar = view.bars.add(ProgressBar::new(1));
-            let style = ProgressStyle::with_template("  {prefix:10} {bar:32} {msg}");
+            let style = ProgressStyle::with_template("  {prefix:16} {bar:32} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(name.clone());
             view.clients.insert(name, bar);
@@ -94,11 +101,15 @@ impl View {
         }
         println!("\n{}", table(&report.shown));
         println!("loss, accuracy, macro-F1: the clients' own, over their last local epoch\n");
+        for point in &report.curve {
+            println!("round {:>4}  held-out accuracy {:.4}", point.round, point.accuracy);
+        }
         if let (Some(accuracy), Some(f1)) = (report.test_accuracy, report.test_macro_f1) {
             let examples = report.test_examples;
             println!(
-                "accuracy {accuracy:.4}, macro-F1 {f1:.4} on {examples} pictures that no client \
-                 trained on\n"
+                "accuracy {accuracy:.4}, macro-F1 {f1:.4} on {examples} {} that no client \
+                 trained on\n",
+                self.noun
             );
         }
         println!("model     {}", report.model_path.display());
@@ -109,6 +120,34 @@ impl View {
         println!("{}", next_commands(report, config));
         Ok(())
     }
+}
+
+/// What one calls the rows.
+fn noun(shares: &Shares) -> &'static str {
+    match shares.kind {
+        DataKind::Image => "pictures",
+        DataKind::Table => "rows",
+        DataKind::Series => "series",
+        // A text of a next-token job is a window; its scores count every token of it.
+        DataKind::Text if shares.predicts_tokens() => "tokens",
+        DataKind::Text => "texts",
+    }
+}
+
+/// How many rows each client has.
+fn shares_line(shares: &Shares) -> String {
+    let noun = if shares.predicts_tokens() { "windows" } else { noun(shares) };
+    let counts: Vec<usize> = shares.train.iter().map(|share| share.rows.len()).collect();
+    let clients = counts.len();
+    let held_out = shares.held_out.as_ref().map_or(0, Dataset::len);
+    let with = if clients <= COUNTS_MAX {
+        counts.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+    } else {
+        let least = counts.iter().min().copied().unwrap_or(0);
+        let most = counts.iter().max().copied().unwrap_or(0);
+        format!("{least} to {most}")
+    };
+    format!("{clients} clients with {with} {noun}; {held_out} more that no client trains on")
 }
 
 /// Three commands that go on from here.

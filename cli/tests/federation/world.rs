@@ -112,6 +112,12 @@ impl World {
         self.clients[i].take().expect("running").sigkill().expect("killed");
     }
 
+    /// Cancels a job that may have ended by itself.
+    pub(crate) fn end(&self, job: &str) {
+        let _ = self.tributary(&["cancel", job]);
+        self.wait_for(job);
+    }
+
     fn tributary(&self, args: &[&str]) -> std::process::Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
         command.args(args).args(["--coordinator", &self.at]).current_dir(self.dir.path());
@@ -161,12 +167,27 @@ impl World {
         }
     }
 
+    /// Waits for words in what an operator sees of a job's first round and history.
+    pub(crate) fn until_told(&self, job: &str, words: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut told = self.json(&["events", job]).to_string();
+            let round = self.tributary(&["round", job, "1", "--output", "json"]);
+            told += &String::from_utf8_lossy(&round.stdout);
+            if told.contains(words) {
+                return told;
+            }
+            assert!(Instant::now() < deadline, "never told {words:?}: {told}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     pub(crate) fn wait_for(&self, job: &str) -> Value {
         let ended = ["completed", "failed", "cancelled"];
         self.until(job, |job| ended.iter().any(|status| job["status"] == *status))
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let processes = self.coordinator.iter().chain(self.clients.iter().flatten());
         processes.map(|p| p.lines().join("\n")).collect::<Vec<_>>().join("\n--\n")
     }

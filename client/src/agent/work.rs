@@ -115,11 +115,24 @@ impl Work<'_> {
                 failpoint!("ledger.written");
                 self.send(&task.id, &outgoing, pulse, stop).await
             }
-            Err(TrainerError::Cancelled) => Ok(self.cancelled(stop)),
-            Err(TrainerError::Unable(reason)) => {
-                self.unable(task.id.as_str(), reason, false, stop).await
-            }
+            Err(error) => self.failed(task, error, stop).await,
         }
+    }
+
+    /// A trainer's error, told to the coordinator: data that do not fit are this site's refusal, so
+    /// that it is not asked again.
+    async fn failed(
+        &self,
+        task: &Checked,
+        error: TrainerError,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, AgentError> {
+        let (reason, refused) = match error {
+            TrainerError::Cancelled => return Ok(self.cancelled(stop)),
+            TrainerError::Unable(reason) => (reason, false),
+            TrainerError::Unfit(reason) => (reason, true),
+        };
+        self.unable(task.id.as_str(), reason, refused, stop).await
     }
 
     /// Writes down that a result leaves the machine, before a byte of it does.
@@ -227,10 +240,7 @@ impl Work<'_> {
             .await;
         let statistics = match scored {
             Ok(statistics) => statistics,
-            Err(TrainerError::Cancelled) => return Ok(self.cancelled(stop)),
-            Err(TrainerError::Unable(reason)) => {
-                return self.unable(task.id.as_str(), reason, false, stop).await;
-            }
+            Err(error) => return self.failed(task, error, stop).await,
         };
         let text = serde_json::to_vec(&statistics).unwrap_or_default();
         let content = (Digest::of(&text), text.len() as u64);

@@ -8,19 +8,17 @@ use tributary_core::metrics::Statistics;
 use tributary_core::model::ModelSpec;
 use tributary_core::params::ParameterSet;
 use tributary_core::spec::data::DataKind;
-use tributary_data::open::{Opened, open};
-use tributary_data::wanted::Wanted;
 use tributary_data::{DataError, Dataset};
 use tributary_learning::{Compute, EvaluateTask, LearningError, Pretrained, TrainTask};
 
+use super::rows::{Parts, Rows};
 use super::{Control, Order, Trained, Trainer, TrainerError};
 use crate::config::DataConfig;
 
-/// Trains a spec's model on data that was read once.
+/// Trains a spec's model on the site's data.
 pub struct LocalTrainer {
     binding: Option<Binding>,
-    train: Option<Dataset>,
-    evaluate: Option<Dataset>,
+    rows: Rows,
     compute: Compute,
     bases: Vec<Pretrained>,
     /// The base in use: the same from round to round.
@@ -33,35 +31,36 @@ impl LocalTrainer {
     /// # Errors
     /// When a file is not what it must be: its name, the place, what was expected, what came.
     pub fn open(config: &DataConfig, compute: Compute) -> Result<Self, DataError> {
-        let opened = open(&config.source, &Wanted::default())?;
-        let binding = Some(opened.binding(&config.name));
-        let Opened { train, evaluate, .. } = opened;
-        let (bases, loaded) = (Vec::new(), Mutex::default());
-        Ok(Self { binding, train, evaluate, compute, bases, loaded })
+        let (binding, rows) = Rows::open(config)?;
+        Ok(Self::of(Some(binding), rows, compute))
     }
 
-    /// A trainer on pictures that are in memory already.
+    /// A trainer on rows of a kind that are in memory already.
     #[must_use]
     pub fn new(
         name: String,
+        kind: DataKind,
         train: Option<Dataset>,
         evaluate: Option<Dataset>,
         compute: Compute,
     ) -> Self {
-        let size = |&size: &usize| u32::try_from(size).unwrap_or(u32::MAX);
+        let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         let count = |rows: &Option<Dataset>| rows.as_ref().map_or(0, |rows| rows.len() as u64);
         let binding = train.as_ref().or(evaluate.as_ref()).map(|any| Binding {
             name,
-            kind: DataKind::Image.word().to_owned(),
+            kind: kind.word().to_owned(),
             classes: any.classes(),
-            targets: 0,
-            vocabulary: 0,
-            shape: any.shape().iter().map(size).collect(),
+            targets: narrow(any.width()),
+            vocabulary: any.vocabulary(),
+            shape: any.shape().iter().copied().map(narrow).collect(),
             train_examples: count(&train),
             evaluate_examples: count(&evaluate),
         });
-        let (bases, loaded) = (Vec::new(), Mutex::default());
-        Self { binding, train, evaluate, compute, bases, loaded }
+        Self::of(binding, Rows::Held(Arc::new(Parts { train, evaluate })), compute)
+    }
+
+    fn of(binding: Option<Binding>, rows: Rows, compute: Compute) -> Self {
+        Self { binding, rows, compute, bases: Vec::new(), loaded: Mutex::default() }
     }
 
     /// With pretrained models that jobs may build upon.
@@ -90,11 +89,11 @@ impl LocalTrainer {
         *loaded = Some((digest, set.clone()));
         Ok(Some(set))
     }
+}
 
-    fn rows<'a>(&self, rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, TrainerError> {
-        let none = || TrainerError::Unable(format!("this site has no rows to {what}"));
-        rows.as_ref().ok_or_else(none)
-    }
+fn some<'a>(rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, TrainerError> {
+    let none = || TrainerError::Unable(format!("this site has no rows to {what}"));
+    rows.as_ref().ok_or_else(none)
 }
 
 impl Trainer for LocalTrainer {
@@ -103,7 +102,8 @@ impl Trainer for LocalTrainer {
     }
 
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {
-        let rows = self.rows(&self.train, "train on")?;
+        let parts = self.rows.of(order.spec)?;
+        let rows = some(&parts.train, "train on")?;
         let frozen = self.frozen(&order.spec.model)?;
         let task = TrainTask {
             model: &order.spec.model,
@@ -130,13 +130,14 @@ impl Trainer for LocalTrainer {
         order: &Order<'_>,
         control: &dyn Control,
     ) -> Result<Statistics, TrainerError> {
-        let rows = self.rows(&self.evaluate, "evaluate on")?;
+        let parts = self.rows.of(order.spec)?;
+        let rows = some(&parts.evaluate, "evaluate on")?;
         let frozen = self.frozen(&order.spec.model)?;
         let task = EvaluateTask {
             model: &order.spec.model,
             checkpoint: order.checkpoint,
             frozen: frozen.as_deref(),
-            own_rows: self.train.as_ref(),
+            own_rows: parts.train.as_ref(),
             compute: self.compute,
         };
         tributary_learning::evaluate(&task, rows, &Following(control)).map_err(unable)

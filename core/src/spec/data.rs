@@ -3,6 +3,8 @@
 use crate::document::Section;
 use crate::metrics::Measure;
 
+use super::constants::Constants;
+
 /// The kind of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataKind {
@@ -81,14 +83,21 @@ pub const VALUES_MAX: u32 = 1024;
 pub const VOCABULARY_MAX: u32 = 1 << 20;
 
 impl DataSpec {
-    pub(super) fn read(section: &mut Section) -> Self {
+    pub(super) fn read(section: &mut Section, constants: &Constants) -> Self {
         let name = section.optional_text("name");
         let kind = section.choice("kind", &DataKind::WORDS, None);
         let text = kind == Some(DataKind::Text);
-        let vocabulary =
-            if text { section.count("vocabulary", 2..=VOCABULARY_MAX, None) } else { 0 };
-        let named = (section.has("classes"), section.has("targets"));
-        let mut classes = || section.count("classes", 2..=CLASSES_MAX, None);
+        let given = constants.vocabulary();
+        if given.is_some() && !text && kind.is_some() {
+            section.fault("words", "a vocabulary only where kind = \"text\"", "one");
+        }
+        // The list of tokens may be shorter than the model has room for.
+        let range = given.unwrap_or(2).min(VOCABULARY_MAX)..=VOCABULARY_MAX;
+        let vocabulary = if text { section.count("vocabulary", range, given) } else { 0 };
+        let named =
+            (section.has("classes") || constants.classes().is_some(), section.has("targets"));
+        let range = constants.classes().map_or(2..=CLASSES_MAX, |classes| classes..=classes);
+        let mut classes = || section.count("classes", range.clone(), constants.classes());
         let target = match named {
             (true, true) => {
                 let classes = classes();

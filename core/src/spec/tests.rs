@@ -53,3 +53,53 @@ fn every_fault_is_named_with_path_expectation_and_value() {
     assert!(faults.to_string().contains("\"sdg\""), "{faults}");
     assert!(faults.to_string().contains("did you mean `rounds`?"), "{faults}");
 }
+
+fn with_data(lines: &str) -> Result<JobSpec, crate::fault::Faults> {
+    let text = GOOD.replace("kind = \"image\"\nclasses = 10", lines);
+    JobSpec::parse(&text)
+}
+
+#[test]
+fn what_all_sites_read_their_rows_with_is_the_job_s() {
+    let spec = with_data(
+        "kind = \"image\"\nclasses = 10\n[data.normalise]\nmean = 0.1307\ndeviation = [0.3081]",
+    );
+    let spec = spec.expect("good");
+    assert_eq!(spec.constants.normalise, Some((vec![0.1307], vec![0.3081])));
+    let names: Vec<String> = (0..10).map(|digit| format!("\"n{digit}\"")).collect();
+    let names = format!("kind = \"image\"\nclass_names = [{}]", names.join(", "));
+    let spec = with_data(&names).expect("ten names are ten classes");
+    assert_eq!(spec.data.measure(), crate::metrics::Measure::Classes(10));
+
+    let text = "kind = \"text\"\nalphabet = \"ascii\"";
+    let model = "preset = \"char_lstm\"\n";
+    let start = GOOD.find("input =").expect("model");
+    let end = GOOD.find("[data]").expect("data");
+    let spec = GOOD.replace(&GOOD[start..end], model);
+    let spec = spec.replace("kind = \"image\"\nclasses = 10", text);
+    let spec = JobSpec::parse(&spec).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((spec.data.vocabulary, spec.constants.vocabulary()), (98, Some(98)));
+}
+
+#[test]
+fn what_cannot_be_read_with_is_refused() {
+    for (lines, part) in [
+        ("kind = \"image\"\nclasses = 3\nclass_names = [\"a\", \"b\"]", "data.classes: expected"),
+        ("kind = \"image\"\nclass_names = [\"a\", \"a\"]", "2 to 2048 different names"),
+        ("kind = \"image\"\nclasses = 10\nwords = \"a b\"", "only where kind = \"text\""),
+        ("kind = \"text\"\nvocabulary = 3\nwords = \"a b c\"", "data.vocabulary: expected"),
+        ("kind = \"text\"\nwords = \"a b a\"", "without repetitions, found 3 entries"),
+        ("kind = \"text\"\nwords = \"a\"\nalphabet = \"b\"", "either `words` or `alphabet`"),
+        (
+            "kind = \"image\"\nclasses = 10\n[data.normalise]\nmean = 1\ndeviation = 0",
+            "data.normalise.deviation: expected numbers other than 0",
+        ),
+        (
+            "kind = \"image\"\nclasses = 10\n[data.normalise]\nmean = []\ndeviation = 1",
+            "data.normalise.mean: expected a number, or one for each feature",
+        ),
+    ] {
+        let faults = with_data(lines).expect_err("faulty").to_string();
+        assert!(faults.contains(part), "{part:?} is missing in {faults}");
+    }
+}

@@ -13,7 +13,7 @@
 //!   { column = "age", mean = 54.0, deviation = 9.0, missing = "flag" },
 //!   { column = "pain", categories = [1, 2, 3, 4] },
 //! ]
-//! client_column = "hospital"
+//! client_column = "hospital"         # or client_by_file = true: each file is one client's
 //! client = "va"                     # keeps the rows of one client
 //! validation_fraction = 0.1         # also validation_seed, validation_by = "rows" | "clients"
 //! ```
@@ -25,6 +25,7 @@ use tributary_core::document::{Section, show};
 use tributary_core::spec::data::VALUES_MAX;
 
 use super::{Format, TextRows, keys, texts};
+use crate::clients::Whose;
 use crate::rows::{Dialect, RowFormat};
 use crate::table::{Encoding, Feature, MISSING_WORDS, Missing, TableColumns, TableTarget};
 use crate::text::TextColumns;
@@ -38,7 +39,7 @@ pub(super) fn read(section: &mut Section, base: &Path, rows: RowFormat) -> Optio
         other => other,
     };
     let parts = keys::files(section, base);
-    let client = keys::column(section, "client_column");
+    let client = read_whose(section);
     if section.has("text_column") {
         let text = keys::column(section, "text_column");
         let label = keys::column(section, "label_column");
@@ -54,6 +55,20 @@ pub(super) fn read(section: &mut Section, base: &Path, rows: RowFormat) -> Optio
     let target = read_target(section);
     let columns = TableColumns { features, missing, missing_words, target: target?, client };
     Some(Format::Table { parts, rows, columns })
+}
+
+/// `client_column`, or `client_by_file` where each file is one site's.
+fn read_whose(section: &mut Section) -> Option<Whose> {
+    let column = keys::column(section, "client_column");
+    let by_file = section.boolean("client_by_file", Some(false));
+    match (column, by_file) {
+        (Some(_), true) => {
+            section.fault("client_by_file", "either `client_column` or `client_by_file`", "both");
+            None
+        }
+        (Some(column), false) => Some(Whose::Column(column)),
+        (None, by_file) => by_file.then_some(Whose::File),
+    }
 }
 
 fn read_dialect(section: &mut Section, default: Dialect) -> Dialect {

@@ -15,10 +15,11 @@
 use std::path::Path;
 
 use tributary_core::document::Section;
+use tributary_core::spec::constants::ascii_alphabet;
 
 use super::{Format, keys};
 use crate::text::STEPS_MAX;
-use crate::token::{TokenConfig, TokenList, ascii_alphabet};
+use crate::token::{TokenConfig, TokenList};
 
 #[derive(Debug, Clone, Copy)]
 enum By {

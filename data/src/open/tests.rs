@@ -1,5 +1,6 @@
 //! Whole data sets: tables with holes, texts, clients, held-out rows, and what does not fit a job.
 
+mod by_job;
 mod damage;
 
 use tributary_core::spec::data::{DataKind, Target};

@@ -1,6 +1,8 @@
 //! Texts cut in tokens.
 
-use super::{TokenConfig, TokenList, Tokens, ascii_alphabet, words_of};
+use tributary_core::spec::constants::ascii_alphabet;
+
+use super::{TokenConfig, TokenList, Tokens, words_of};
 use crate::Wanted;
 use crate::fixture::{Folder, message, says};
 

@@ -1,0 +1,144 @@
+//! Every example: its files are good and belong together, and where `TRIBUTARY_DATA` names the data
+//! sets, a tiny version of it runs from end to end.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tributary_client::config::ClientConfig;
+use tributary_core::spec::JobSpec;
+use tributary_testing::data_dir;
+
+/// An example's folder, its specs, the words of its README's command, and its data's folder.
+struct Example {
+    folder: &'static str,
+    specs: &'static [&'static str],
+    deal: &'static [&'static str],
+    data: &'static str,
+}
+
+const EXAMPLES: [Example; 6] = [
+    Example {
+        folder: "mnist-writers",
+        specs: &["job.toml"],
+        deal: &["--partition", "writers", "--clients", "50"],
+        data: "mnist",
+    },
+    Example {
+        folder: "har-subjects",
+        specs: &["job.toml"],
+        deal: &["--partition", "clients"],
+        data: "uci-har",
+    },
+    Example {
+        folder: "shakespeare-roles",
+        specs: &["job.toml"],
+        deal: &["--partition", "writers", "--clients", "50"],
+        data: "shakespeare",
+    },
+    Example {
+        folder: "sst2-sentiment",
+        specs: &["job.toml"],
+        deal: &["--partition", "iid", "--clients", "40"],
+        data: "sst2",
+    },
+    Example {
+        folder: "heart-hospitals",
+        specs: &["job.toml", "mlp.toml"],
+        deal: &["--partition", "clients"],
+        data: "heart-disease",
+    },
+    Example {
+        folder: "spoken-digits",
+        specs: &["job.toml"],
+        deal: &["--partition", "clients"],
+        data: "fsdd",
+    },
+];
+
+fn folder(example: &Example) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(example.folder)
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn every_example_s_files_are_good_and_belong_together() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut there: Vec<String> = std::fs::read_dir(root)
+        .expect("examples")
+        .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    there.sort();
+    let mut known = EXAMPLES.map(|example| example.folder.to_owned());
+    known.sort();
+    assert_eq!(there, known);
+    for example in &EXAMPLES {
+        let folder = folder(example);
+        let site = ClientConfig::load(&folder.join("client.toml"))
+            .unwrap_or_else(|error| panic!("{error}"));
+        let readme = read(&folder.join("README.md"));
+        for spec in example.specs {
+            let job = JobSpec::parse(&read(&folder.join(spec)))
+                .unwrap_or_else(|faults| panic!("{}/{spec}: {faults}", example.folder));
+            assert_eq!(job.data.name.as_deref(), Some(site.data.name.as_str()), "{spec}");
+            let kind = site.data.source.format.kind();
+            assert_eq!(kind, Some(job.data.kind), "{}", example.folder);
+            assert!(site.data.source.format.parts().0 && readme.contains(spec));
+        }
+        assert!(readme.contains(&example.deal.join(" ")), "{}: its command", example.folder);
+    }
+}
+
+fn tributary(args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
+    let output = command.args(args).output().expect("the operator's tool");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "tributary {args:?}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The folder that the example's command names: as it lies, or prepared as its README says.
+fn data(example: &Example, root: &Path, into: &Path) -> PathBuf {
+    let from = root.join(example.data);
+    let into = into.join(example.folder);
+    let (archive, words) = match example.folder {
+        "shakespeare-roles" => ("plays.tar.gz", vec!["plays"]),
+        "spoken-digits" => ("recordings.tar.gz", vec!["recordings", "--evaluate-below", "5"]),
+        _ => return from,
+    };
+    let (archive, to) = (from.join(archive), into.display().to_string());
+    let archive = archive.display().to_string();
+    let mut args = vec!["data", "prepare"];
+    args.extend(words);
+    args.extend([archive.as_str(), "--to", &to]);
+    tributary(&args);
+    into
+}
+
+#[test]
+fn every_example_runs_on_its_data() {
+    let Some(root) = data_dir() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    for example in &EXAMPLES {
+        let data = data(example, &root, scratch.path()).display().to_string();
+        for spec in example.specs {
+            let path = folder(example).join(spec).display().to_string();
+            let dir = scratch.path().join(format!("{}-{spec}", example.folder));
+            let (figure, dir) = (dir.join("curve.svg"), dir.display().to_string());
+            let figure = figure.display().to_string();
+            let mut args = vec!["demo", "--spec", &path, "--data", &data, "--dir", &dir];
+            args.extend(example.deal);
+            args.extend(["--rounds", "1", "--rows", "300", "--figure", &figure]);
+            args.extend(["--output", "json"]);
+            let result: Value = serde_json::from_str(&tributary(&args)).expect("JSON");
+            assert_eq!(result["rounds"].as_array().map(Vec::len), Some(1), "{result:#}");
+            assert!(result["test_examples"].as_u64() > Some(0), "{result:#}");
+            // The measure beside the federation and its own evaluation see the same model.
+            assert_eq!(result["curve"][0]["accuracy"], result["test_accuracy"], "{result:#}");
+            assert!(read(Path::new(&figure)).contains("<polyline"));
+        }
+    }
+}

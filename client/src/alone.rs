@@ -1,0 +1,122 @@
+//! `tributary-client train-local`: a spec's model on this site's rows alone, by the trainer of a
+//! federation, so that a site sees what taking part gains it.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tributary_client::config::ClientConfig;
+use tributary_client::trainer::{Control, LocalTrainer, Order, Trainer};
+use tributary_core::checkpoint;
+use tributary_core::metrics::Metrics;
+use tributary_core::spec::JobSpec;
+
+use crate::AloneArgs;
+
+/// Trains and prints; nothing leaves the machine.
+pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
+    let config = ClientConfig::load(&args.config)?;
+    let text = std::fs::read_to_string(&args.spec)
+        .with_context(|| format!("cannot read {}", args.spec.display()))?;
+    let mut spec = JobSpec::parse(&text)
+        .map_err(|faults| anyhow::anyhow!("{}: {faults}", args.spec.display()))?;
+    spec.rounds = args.rounds.unwrap_or(spec.rounds);
+    let trainer =
+        LocalTrainer::open(&config.data, config.compute)?.with_bases(crate::open_models(&config)?);
+    let scores = trainer.bindings().iter().any(|binding| binding.evaluate_examples > 0);
+
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}: {} alone, {} rounds", spec.name, config.agent.name, spec.rounds)?;
+    let bar = Bar::new();
+    let mut model = spec.model.initial(spec.seed);
+    for round in 1..=spec.rounds {
+        let order = Order { spec: &spec, round, client: &config.agent.name, checkpoint: &model };
+        bar.begin(format!("round {round}: training"));
+        let trained = trainer.train(&order, &bar)?;
+        for (value, change) in model.values_mut().iter_mut().zip(&trained.update) {
+            // As a federation of one would: rounded once.
+            *value = (f64::from(*value) + f64::from(*change)) as f32;
+        }
+        let mut line = format!("round {round:>4}  {}", line(trained.statistics.metrics()));
+        if scores {
+            let order =
+                Order { spec: &spec, round, client: &config.agent.name, checkpoint: &model };
+            bar.begin(format!("round {round}: scoring"));
+            let held_out = trainer.evaluate(&order, &bar)?;
+            let shown = self::line(held_out.metrics());
+            line += &format!("   validation: {shown}");
+            if round == spec.rounds {
+                line += &format!(" on {} rows", held_out.examples);
+            }
+        }
+        bar.say(&line, &mut out)?;
+    }
+    bar.0.finish_and_clear();
+    if !scores {
+        writeln!(out, "no held-out rows: name `evaluate_` files or a `validation_fraction`")?;
+    }
+    if let Some(path) = &args.out {
+        write_whole(path, &checkpoint::encode(&model))?;
+        writeln!(out, "model      {}", path.display())?;
+    }
+    Ok(())
+}
+
+/// The scores that a model of its kind has.
+fn line(metrics: Option<Metrics>) -> String {
+    let Some(metrics) = metrics else { return "no rows".to_owned() };
+    let loss = format!("loss {:.4}", metrics.loss);
+    match &metrics.values {
+        Some(values) => format!("{loss}  rmse {:.4}  R² {:.4}", values.rmse, values.r2),
+        None => format!("{loss}  accuracy {:.4}", metrics.accuracy),
+    }
+}
+
+/// Under another name first: a model file is whole or is not there.
+fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let write = || {
+        let mut file = std::fs::File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// One line that follows the current round.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{msg:24} {bar:30} {pos}/{len} batches");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        if !std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self(bar)
+    }
+
+    fn begin(&self, message: String) {
+        self.0.set_position(0);
+        self.0.set_message(message);
+    }
+
+    fn say(&self, line: &str, out: &mut impl Write) -> std::io::Result<()> {
+        self.0.suspend(|| writeln!(out, "{line}"))
+    }
+}
+
+impl Control for Bar {
+    fn progress(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}

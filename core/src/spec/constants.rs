@@ -1,0 +1,140 @@
+//! What a job gives to all sites so that they read their rows alike: class names, a vocabulary,
+//! constants to normalise by. None of it is ever computed from one site's rows.
+
+use toml::Value;
+
+use crate::document::{Section, show};
+
+use super::data::CLASSES_MAX;
+
+/// Tokens before a list's first: padding and whatever the list does not have.
+pub const RESERVED_TOKENS: u32 = 2;
+/// Greatest magnitude of a constant: far above any measurement, and readable in a message.
+const NUMBER_MAX: f64 = 1e15;
+
+/// The part of `[data]` that every site reads its rows with.
+///
+/// ```toml
+/// class_names = ["healthy", "ill"]   # labels are these names, in this order
+/// words = "the of and to"            # the vocabulary of texts cut in words, between white space
+/// alphabet = "ascii"                 # of texts cut in characters: a word, or the characters
+/// [data.normalise]                   # (value − mean) ⁄ deviation: one pair, or one a feature
+/// mean = 0.1307
+/// deviation = 0.3081
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Constants {
+    /// The classes' names in order.
+    pub class_names: Option<Vec<String>>,
+    /// The words, or characters, of the vocabulary in order; the first is token
+    /// [`RESERVED_TOKENS`].
+    pub tokens: Option<Vec<String>>,
+    /// What is subtracted, and then divided by: one of each for all values, or one a feature.
+    pub normalise: Option<(Vec<f64>, Vec<f64>)>,
+}
+
+/// The printable characters of ASCII and the line end: a common alphabet of 96 characters.
+#[must_use]
+pub fn ascii_alphabet() -> Vec<String> {
+    std::iter::once('\n').chain(' '..='~').map(String::from).collect()
+}
+
+impl Constants {
+    pub(super) fn read(section: &mut Section) -> Self {
+        Self {
+            class_names: read_names(section),
+            tokens: read_tokens(section),
+            normalise: read_normalise(section),
+        }
+    }
+
+    /// Tokens are below this, where a vocabulary is given.
+    #[must_use]
+    pub fn vocabulary(&self) -> Option<u32> {
+        let tokens = self.tokens.as_ref()?;
+        Some(u32::try_from(tokens.len()).unwrap_or(u32::MAX).saturating_add(RESERVED_TOKENS))
+    }
+
+    /// How many classes have names.
+    #[must_use]
+    pub fn classes(&self) -> Option<u32> {
+        let names = self.class_names.as_ref()?;
+        Some(u32::try_from(names.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// Whether no text comes twice.
+fn distinct(list: &[String]) -> bool {
+    let mut sorted: Vec<&String> = list.iter().collect();
+    sorted.sort();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+fn read_names(section: &mut Section) -> Option<Vec<String>> {
+    let list = section.optional_list("class_names")?;
+    let mut names = Vec::with_capacity(list.len());
+    for (path, value) in list {
+        match value {
+            Value::String(name) => names.push(name),
+            other => section.fault_at(path, "a name in quotes", show(&other)),
+        }
+    }
+    if !(2..=CLASSES_MAX as usize).contains(&names.len()) || !distinct(&names) {
+        let expected = format!("2 to {CLASSES_MAX} different names");
+        section.fault("class_names", expected, format!("a list of {}", names.len()));
+        return None;
+    }
+    Some(names)
+}
+
+fn read_tokens(section: &mut Section) -> Option<Vec<String>> {
+    let words = section.optional_text("words");
+    let alphabet = section.optional_text("alphabet");
+    let (key, list): (_, Vec<String>) = match (words, alphabet) {
+        (Some(_), Some(_)) => {
+            section.fault("alphabet", "either `words` or `alphabet`", "both");
+            return None;
+        }
+        (Some(words), None) => ("words", words.split_whitespace().map(str::to_owned).collect()),
+        (None, Some(text)) if text == "ascii" => ("alphabet", ascii_alphabet()),
+        (None, Some(text)) => ("alphabet", text.chars().map(String::from).collect()),
+        (None, None) => return None,
+    };
+    if list.is_empty() || !distinct(&list) {
+        section.fault(key, "a list without repetitions", format!("{} entries", list.len()));
+        return None;
+    }
+    Some(list)
+}
+
+fn read_normalise(section: &mut Section) -> Option<(Vec<f64>, Vec<f64>)> {
+    let mut inner = section.optional_section("normalise")?;
+    let (mean, deviation) = (numbers(&mut inner, "mean"), numbers(&mut inner, "deviation"));
+    if deviation.iter().flatten().any(|value| *value == 0.0) {
+        inner.fault("deviation", "numbers other than 0", "a 0");
+    }
+    inner.finish();
+    Some((mean?, deviation?))
+}
+
+/// A finite number, or a list of them.
+fn numbers(section: &mut Section, key: &str) -> Option<Vec<f64>> {
+    let expected = "a number, or one for each feature or channel";
+    let list = match section.take(key) {
+        Some(Value::Array(list)) if !list.is_empty() => list,
+        Some(Value::Array(_)) | None => {
+            section.fault(key, expected, "nothing");
+            return None;
+        }
+        Some(one) => vec![one],
+    };
+    let mut found = Vec::with_capacity(list.len());
+    for value in list {
+        let number = value.as_float().or_else(|| value.as_integer().map(|n| n as f64));
+        match number.filter(|number| number.abs() <= NUMBER_MAX) {
+            Some(number) => found.push(number),
+            None => section.fault(key, expected, show(&value)),
+        }
+    }
+    Some(found)
+}
