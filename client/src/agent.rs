@@ -6,6 +6,7 @@
 
 mod checked;
 mod pulse;
+mod telling;
 mod work;
 
 use std::path::{Path, PathBuf};

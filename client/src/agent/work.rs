@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tributary_core::digest::Digest;
-use tributary_core::name::{ClientName, TaskId};
+use tributary_core::name::ClientName;
 use tributary_core::params::ParameterSet;
 use tributary_proto::convert::statistics_to_wire;
 use tributary_proto::v1;
@@ -17,7 +16,7 @@ use super::{Agent, AgentError};
 use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, LedgerError};
 use crate::observer::AgentEvent;
-use crate::rpc::{Backoff, CALL, CallError, Client, Me, Outgoing, fetch, limited, upload};
+use crate::rpc::{Backoff, CALL, CallError, Client, Me, Outgoing, fetch, limited};
 use crate::spool::Spool;
 use crate::trainer::{Control, Order, Trainer, TrainerError};
 
@@ -147,7 +146,7 @@ impl Work<'_> {
         self.ledger.record(task.departure(what, coordinator, content, examples))
     }
 
-    fn cancelled(&self, stop: &CancellationToken) -> Outcome {
+    pub(super) fn cancelled(&self, stop: &CancellationToken) -> Outcome {
         if stop.is_cancelled() {
             return Outcome::Stopped;
         }
@@ -285,119 +284,5 @@ impl Work<'_> {
             work(trainer.as_ref(), &order, &follow)
         });
         running.await.unwrap_or_else(|error| Err(TrainerError::Unable(error.to_string())))
-    }
-
-    /// Sends a finished update until there is a receipt or a refusal.
-    async fn send(
-        &self,
-        task: &TaskId,
-        outgoing: &Outgoing,
-        pulse: &Arc<Pulse>,
-        stop: &CancellationToken,
-    ) -> Result<Outcome, AgentError> {
-        tracing::debug!(%task, digest = %outgoing.digest, "sending");
-        self.agent.observer.event(AgentEvent::Sending { bytes: outgoing.bytes });
-        self.until_answered(stop, pulse, || {
-            let mut client = self.client.clone();
-            let pulse = pulse.clone();
-            let step: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
-                pulse.steps.fetch_add(1, Ordering::Relaxed);
-            });
-            async move {
-                let receipt = upload(&mut client, &self.me, outgoing, step).await?;
-                Ok(receipt.update_digest)
-            }
-        })
-        .await
-    }
-
-    async fn unable(
-        &self,
-        task: &str,
-        reason: String,
-        refused_by_site: bool,
-        stop: &CancellationToken,
-    ) -> Result<Outcome, AgentError> {
-        let request = v1::ReportFailureRequest {
-            refused_by_site,
-            caller: self.me.caller(),
-            task_id: task.to_owned(),
-            reason: reason.clone(),
-        };
-        let pulse = Arc::new(Pulse::default());
-        let outcome = self
-            .until_answered(stop, &pulse, || {
-                let mut client = self.client.clone();
-                let request = request.clone();
-                async move {
-                    limited(CALL, client.report_failure(request)).await?;
-                    Ok(String::new())
-                }
-            })
-            .await?;
-        Ok(match outcome {
-            Outcome::Stopped => Outcome::Stopped,
-            _ => Outcome::Dropped(reason),
-        })
-    }
-
-    /// Calls until there is an answer; a coordinator that is away is waited for without limit.
-    async fn until_answered<F>(
-        &self,
-        stop: &CancellationToken,
-        pulse: &Pulse,
-        call: impl Fn() -> F,
-    ) -> Result<Outcome, AgentError>
-    where
-        F: Future<Output = Result<String, CallError>>,
-    {
-        let mut backoff = Backoff::new();
-        loop {
-            let result = tokio::select! {
-                result = call() => result,
-                () = stop.cancelled() => return Ok(Outcome::Stopped),
-            };
-            match result {
-                Ok(digest) => return Ok(Outcome::Receipt(digest)),
-                Err(CallError::Refused { reason, message }) if reason == "superseded" => {
-                    return Err(self.agent.refused(&reason, message));
-                }
-                Err(CallError::Refused { reason, message }) => {
-                    return Ok(Outcome::Dropped(format!("{reason}: {message}")));
-                }
-                Err(error) => self.agent.away(&mut backoff, &error, stop).await,
-            }
-            if stop.is_cancelled() {
-                return Ok(Outcome::Stopped);
-            }
-            if pulse.unwanted.load(Ordering::Relaxed) {
-                return Ok(self.cancelled(stop));
-            }
-        }
-    }
-
-    /// Heartbeats until the task ends.
-    fn beat(&self, task: &Checked, pulse: Arc<Pulse>) -> JoinHandle<()> {
-        let (mut client, me) = (self.client.clone(), self.me.clone());
-        let (task_id, every) = (task.id.to_string(), task.heartbeat);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(every).await;
-                let request = v1::HeartbeatRequest {
-                    caller: me.caller(),
-                    task_id: task_id.clone(),
-                    progress: pulse.steps.load(Ordering::Relaxed),
-                    progress_total: pulse.total.load(Ordering::Relaxed),
-                };
-                // A heartbeat that fails is followed by the next one.
-                let Ok(answer) = limited(CALL, client.heartbeat(request)).await else { continue };
-                if answer.action() == v1::heartbeat_response::Action::Stop {
-                    let superseded = answer.reason == "superseded";
-                    pulse.superseded.store(superseded, Ordering::Relaxed);
-                    pulse.unwanted.store(true, Ordering::Relaxed);
-                    return;
-                }
-            }
-        })
     }
 }
