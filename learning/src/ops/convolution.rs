@@ -1,5 +1,7 @@
 //! Convolution with bias, and a rectifier and max pooling joined to it.
 
+mod winners;
+
 use std::ops::Range;
 
 use rayon::prelude::{
@@ -12,6 +14,7 @@ use super::matrix::{Hands, Matrix, multiply, multiply_into};
 use super::patches::Geometry;
 use super::pieces::{PIECES_MAX, cut, split};
 use super::pool::Window;
+use winners::{Lists, Winners};
 
 /// Largest gradient that each piece may have of its own, in values; larger ones mean fewer pieces.
 const PIECE_GRADIENTS_MAX: usize = 1 << 25;
@@ -32,8 +35,12 @@ pub(crate) struct Conv {
     filters: usize,
     groups: usize,
     fused: Fused,
+    /// How to go back where few slopes are not 0.
+    winners: Option<Winners>,
     /// The weight as the products want it: for each group `[taps × channels, filters]`.
     packed: Vec<f32>,
+    /// The weight as the winners' sums want it: `[filters, taps, channels]`.
+    rows: Vec<f32>,
     places: Vec<u16>,
     scratch: Vec<Scratch>,
 }
@@ -45,6 +52,16 @@ struct Scratch {
     raw: Vec<f32>,
     weight: Vec<f32>,
     bias: Vec<f32>,
+    lists: Lists,
+}
+
+/// How a weight's values lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// For each group `[taps × channels, filters]`.
+    Packed,
+    /// `[filters, taps, channels]`.
+    Rows,
 }
 
 /// What the pieces share.
@@ -53,7 +70,9 @@ struct Shared<'a> {
     filters: usize,
     groups: usize,
     fused: Fused,
+    winners: Option<Winners>,
     packed: &'a [f32],
+    rows: &'a [f32],
     bias: &'a [f32],
 }
 
@@ -122,17 +141,21 @@ impl Shared<'_> {
         }
     }
 
-    /// The convolution's own slopes for one picture, back through pooling and rectifier.
-    fn raw_slopes(&self, slopes: &mut [f32], out: &[f32], places: &[u16], raw: &mut [f32]) {
-        vectorised(|| {
-            if self.fused.relu {
+    /// Back through the rectifier.
+    fn rectify(&self, slopes: &mut [f32], out: &[f32]) {
+        if self.fused.relu {
+            vectorised(|| {
                 let pairs = slopes.iter_mut().zip(out);
                 pairs.for_each(|(slope, out)| *slope = if *out > 0.0 { *slope } else { 0.0 });
-            }
-            match self.fused.pool {
-                Some(pool) => pool.scatter(slopes, places, raw),
-                None => copy(raw, slopes),
-            }
+            });
+        }
+    }
+
+    /// The convolution's own slopes for one picture, back through the pooling.
+    fn raw_slopes(&self, slopes: &[f32], places: &[u16], raw: &mut [f32]) {
+        vectorised(|| match self.fused.pool {
+            Some(pool) => pool.scatter(slopes, places, raw),
+            None => copy(raw, slopes),
         });
     }
 
@@ -147,37 +170,55 @@ impl Shared<'_> {
         into: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let (pixels, patch, size) =
-            (self.geometry.pixels(), self.patch(), self.geometry.input_len());
-        let len = self.out_len();
+        let (size, len) = (self.geometry.input_len(), self.out_len());
         zeroed(&mut scratch.weight, self.packed.len());
         zeroed(&mut scratch.bias, self.filters);
         let mut into = into.chunks_exact_mut(size);
         for (index, slopes) in pictures.zip(slopes.chunks_exact_mut(len)) {
             let place = index * len..(index + 1) * len;
-            let raw = sized(&mut scratch.raw, self.raw_len());
             let own_places = places.get(place.clone()).unwrap_or_default();
-            self.raw_slopes(slopes, &out[place], own_places, raw);
+            self.rectify(slopes, &out[place]);
             // Pooling moves slopes and loses none, so their sums may be taken where they are fewer.
             vectorised(|| {
                 slopes.chunks_exact(self.filters).for_each(|row| add_to(&mut scratch.bias, row));
             });
             let picture = &input[index * size..(index + 1) * size];
-            let mut into = into.next();
-            for group in 0..self.groups {
-                let (channels, filters, packed) = self.group(group);
-                let patches = sized(&mut scratch.patches, pixels * patch);
-                vectorised(|| self.geometry.unfold(&channels, picture, patches));
-                let raw = &raw[filters.start..];
-                let raw = Matrix::strided(raw, pixels, filters.len(), self.filters);
-                let sums = &mut scratch.weight[packed.clone()];
-                let matrix = Matrix::new(patches, pixels, patch);
-                multiply(sums, matrix.transposed(), raw, true, Hands::One);
-                if let Some(into) = into.as_deref_mut() {
-                    let weight = Matrix::new(&self.packed[packed], patch, filters.len());
-                    multiply(patches, raw, weight.transposed(), false, Hands::One);
-                    vectorised(|| self.geometry.fold(&channels, patches, into));
-                }
+            let into = into.next();
+            if let Some(winners) = &self.winners {
+                let Scratch { weight, lists, .. } = &mut *scratch;
+                let values = [picture, slopes, self.rows];
+                winners.backward(values, own_places, weight, into, lists);
+            } else {
+                self.unfolded(picture, slopes, own_places, into, scratch);
+            }
+        }
+    }
+
+    /// Gradients of one picture by products with its patches.
+    fn unfolded(
+        &self,
+        picture: &[f32],
+        slopes: &[f32],
+        places: &[u16],
+        mut into: Option<&mut [f32]>,
+        scratch: &mut Scratch,
+    ) {
+        let (pixels, patch) = (self.geometry.pixels(), self.patch());
+        let raw = sized(&mut scratch.raw, self.raw_len());
+        self.raw_slopes(slopes, places, raw);
+        for group in 0..self.groups {
+            let (channels, filters, packed) = self.group(group);
+            let patches = sized(&mut scratch.patches, pixels * patch);
+            vectorised(|| self.geometry.unfold(&channels, picture, patches));
+            let raw = &raw[filters.start..];
+            let raw = Matrix::strided(raw, pixels, filters.len(), self.filters);
+            let sums = &mut scratch.weight[packed.clone()];
+            let matrix = Matrix::new(patches, pixels, patch);
+            multiply(sums, matrix.transposed(), raw, true, Hands::One);
+            if let Some(into) = into.as_deref_mut() {
+                let weight = Matrix::new(&self.packed[packed], patch, filters.len());
+                multiply(patches, raw, weight.transposed(), false, Hands::One);
+                vectorised(|| self.geometry.fold(&channels, patches, into));
             }
         }
     }
@@ -203,15 +244,17 @@ impl Conv {
             filters: bias.len,
             groups,
             fused,
+            winners: (groups == 1).then(|| Winners::of(geometry, fused.pool, bias.len)).flatten(),
             packed: Vec::new(),
+            rows: Vec::new(),
             places: Vec::new(),
             scratch: Vec::new(),
         }
     }
 
-    /// Calls `visit` with the index in the weight `[filters, channels, taps]` and the index in the
-    /// packed one, of every value.
-    fn each_weight(&self, mut visit: impl FnMut(usize, usize)) {
+    /// Calls `visit` with the index in the weight `[filters, channels, taps]` and the index in another
+    /// layout, of every value.
+    fn each_weight(&self, layout: Layout, mut visit: impl FnMut(usize, usize)) {
         let (taps, channels) = (self.geometry.taps(), self.geometry.channels / self.groups);
         let filters = self.filters / self.groups;
         for group in 0..self.groups {
@@ -219,8 +262,15 @@ impl Conv {
                 for channel in 0..channels {
                     let from = ((group * filters + filter) * channels + channel) * taps;
                     for tap in 0..taps {
-                        let row = (group * taps + tap) * channels + channel;
-                        visit(from + tap, row * filters + filter);
+                        let to = match layout {
+                            Layout::Packed => {
+                                ((group * taps + tap) * channels + channel) * filters + filter
+                            }
+                            Layout::Rows => {
+                                ((group * filters + filter) * taps + tap) * channels + channel
+                            }
+                        };
+                        visit(from + tap, to);
                     }
                 }
             }
@@ -238,8 +288,14 @@ impl Kernel for Conv {
         let weight = self.weight.of(cx);
         let mut packed = std::mem::take(&mut self.packed);
         sized(&mut packed, weight.len());
-        self.each_weight(|from, to| packed[to] = weight[from]);
+        self.each_weight(Layout::Packed, |from, to| packed[to] = weight[from]);
         self.packed = packed;
+        if self.winners.is_some() {
+            let mut rows = std::mem::take(&mut self.rows);
+            sized(&mut rows, weight.len());
+            self.each_weight(Layout::Rows, |from, to| rows[to] = weight[from]);
+            self.rows = rows;
+        }
         let pieces = self.pieces(cx.batch);
         self.scratch.resize_with(PIECES_MAX, Scratch::default);
         let shared = Shared {
@@ -247,7 +303,9 @@ impl Kernel for Conv {
             filters: self.filters,
             groups: self.groups,
             fused: self.fused,
+            winners: self.winners,
             packed: &self.packed,
+            rows: &self.rows,
             bias: self.bias.of(cx),
         };
         let len = shared.out_len();
@@ -278,7 +336,9 @@ impl Kernel for Conv {
             filters: self.filters,
             groups: self.groups,
             fused: self.fused,
+            winners: self.winners,
             packed: &self.packed,
+            rows: &self.rows,
             bias: self.bias.of(cx),
         };
         let (len, size) = (shared.out_len(), self.geometry.input_len());
@@ -303,7 +363,8 @@ impl Kernel for Conv {
         }
         let sums = &self.scratch[0];
         if let Some(gradient) = self.weight.gradient(gradients) {
-            self.each_weight(|to, from| gradient[to] = sums.weight[from]);
+            let layout = if self.winners.is_some() { Layout::Rows } else { Layout::Packed };
+            self.each_weight(layout, |to, from| gradient[to] = sums.weight[from]);
         }
         if let Some(gradient) = self.bias.gradient(gradients) {
             gradient.copy_from_slice(&sums.bias);

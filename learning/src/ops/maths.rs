@@ -44,19 +44,25 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The hyperbolic tangent; a series near 0, where the exponential would lose digits. A NaN stays one.
+/// The hyperbolic tangent, right to 4e-7 relative: a rational function of x², fitted over |x| ≤ 9, where
+/// ±1 is reached. One division and no exponential; a NaN stays one.
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
+    const REACH: f32 = 9.0;
+    let x = x.clamp(-REACH, REACH);
     let square = x * x;
-    let series = -5.704_988_7e-3_f32;
-    let series = series * square + 2.063_906_8e-2;
-    let series = series * square - 5.373_976e-2;
-    let series = series * square + 1.333_144_2e-1;
-    let series = series * square - 0.333_332_8;
-    let series = series * square * x + x;
-    let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
-    let far = far.copysign(x);
-    if x.abs() < 0.625 { series } else { far }
+    let p = -8.488_566e-14_f32;
+    let p = p * square + 5.277_894e-11;
+    let p = p * square - 2.022_511_7e-8;
+    let p = p * square + 1.115_428_2e-5;
+    let p = p * square + 3.103_953_7e-3;
+    let p = p * square + 0.130_840_08;
+    let p = p * square + 1.0;
+    let q = 2.546_141_5e-4_f32;
+    let q = q * square + 0.024_495_168;
+    let q = q * square + 0.464_173_36;
+    let q = q * square + 1.0;
+    (x * p / q).clamp(-1.0, 1.0)
 }
 
 /// Φ(x) and its derivative, the density: Abramowitz and Stegun 7.1.26, absolute error 1.5e-7.
@@ -199,7 +205,7 @@ mod tests {
             assert!(relative(exp(x), libm::exp(wide)) < 3e-7, "exp {x}: {}", exp(x));
             assert!(relative(sigmoid(x), 1.0 / (1.0 + libm::exp(-wide))) < 4e-7, "sigmoid {x}");
             if x != 0.0 {
-                assert!(relative(tanh(x), libm::tanh(wide)) < 3e-7, "tanh {x}: {}", tanh(x));
+                assert!(relative(tanh(x), libm::tanh(wide)) < 4e-7, "tanh {x}: {}", tanh(x));
             }
             let below = 0.5 * libm::erfc(-wide * std::f64::consts::FRAC_1_SQRT_2);
             assert!((f64::from(normal(x).0) - below).abs() < 4e-7, "normal {x}");
