@@ -112,6 +112,12 @@ pub enum LearningError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A pretrained model that is not the one that the spec describes.
+    #[error("the pretrained model is not the spec's: {reason}")]
+    Base {
+        /// What differs, without the file's path.
+        reason: String,
+    },
     /// Somebody asked to stop.
     #[error("cancelled")]
     Cancelled,

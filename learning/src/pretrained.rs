@@ -1,5 +1,7 @@
 //! A pretrained model as Hugging Face ships it: a folder with `config.json` and `model.safetensors`.
 
+mod config;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,9 +10,11 @@ use std::sync::Arc;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tributary_core::digest::{Digest, Hasher};
+use tributary_core::model::{Bert, Layer, ModelSpec};
 use tributary_core::params::{ParameterSet, Schema, Tensor};
 
 use crate::LearningError;
+use config::Config;
 
 /// Largest file of weights: 8 GiB, four times what a job's model may have.
 const FILE_BYTES_MAX: u64 = 8 << 30;
@@ -21,6 +25,7 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pretrained {
     weights: PathBuf,
+    config: Config,
     digest: Digest,
 }
 
@@ -28,8 +33,9 @@ impl Pretrained {
     /// Looks a folder over; reads its weights once, for their digest.
     ///
     /// # Errors
-    /// When there is no `model.safetensors`, or it cannot be read, or is larger than 8 GiB.
+    /// When there is no `config.json` or `model.safetensors`, or one cannot be read or is too large.
     pub fn open(folder: &Path) -> Result<Self, LearningError> {
+        let config = Config::read(&folder.join("config.json"))?;
         let weights = folder.join("model.safetensors");
         let failed = |reason: String| LearningError::Pretrained { file: weights.clone(), reason };
         let mut file = File::open(&weights).map_err(|error| {
@@ -46,7 +52,7 @@ impl Pretrained {
                 read => hasher.update(&buffer[..read]),
             }
         }
-        Ok(Self { digest: hasher.finish(), weights })
+        Ok(Self { digest: hasher.finish(), config, weights })
     }
 
     /// The digest of `model.safetensors`, as `sha256sum` prints it.
@@ -55,14 +61,56 @@ impl Pretrained {
         self.digest
     }
 
-    /// The tensors of a schema, by name; other tensors of the file are left alone. Halves become
-    /// floats. Names may lack the family's prefix (`distilbert.`, `bert.`), and a norm's tensors may
-    /// be called gamma and beta, as in the first published checkpoints.
+    /// The lines of a spec's `[model]` that use this folder's model: whole, and by adapters.
     ///
     /// # Errors
-    /// When a tensor is missing, of another shape or kind, or not finite, and when the file is damaged
-    /// or has changed since it was opened.
-    pub fn parameters(&self, schema: &Arc<Schema>) -> Result<ParameterSet, LearningError> {
+    /// [`LearningError::Base`] where the folder's kind of model is no preset.
+    pub fn spec_lines(&self) -> Result<String, LearningError> {
+        let sizes = self.config.spec_lines().map_err(|reason| LearningError::Base { reason })?;
+        Ok(format!("{sizes}\nlora = {{ base = \"{}\", rank = 8, alpha = 16 }}", self.digest))
+    }
+
+    /// The frozen tensors of a model that is trained by adapters.
+    ///
+    /// # Errors
+    /// [`LearningError::Base`] when the folder's `config.json` or its tensors are not the spec's;
+    /// [`LearningError::Pretrained`] when the file is damaged, or has changed since it was opened.
+    pub fn frozen(&self, model: &ModelSpec) -> Result<Option<ParameterSet>, LearningError> {
+        let (Some(schema), Some(bert)) = (model.frozen_schema(), bert_of(model)) else {
+            return Ok(None);
+        };
+        self.check(bert)?;
+        self.load(ParameterSet::zeros(schema.clone()), &[]).map(Some)
+    }
+
+    /// A checkpoint to start a job from: the folder's tensors; those of pooler and classifier, which a
+    /// base model lacks, are drawn from the seed.
+    ///
+    /// # Errors
+    /// As [`Self::frozen`], and when the spec's model is no pretrained one.
+    pub fn start(&self, model: &ModelSpec, seed: u64) -> Result<ParameterSet, LearningError> {
+        let bert = bert_of(model).ok_or_else(|| LearningError::Base {
+            reason: "expected preset = \"distilbert\" or \"bert\", found other layers".to_owned(),
+        })?;
+        self.check(bert)?;
+        self.load(model.initial(seed), &[bert.pooler(), "classifier"])
+    }
+
+    /// Whether `config.json` describes the spec's model. Heads and activation leave no trace in the
+    /// tensors' shapes: without this a wrong number of heads would be a wrong model, silently.
+    fn check(&self, bert: &Bert) -> Result<(), LearningError> {
+        self.config.check(bert).map_err(|reason| LearningError::Base { reason })
+    }
+
+    /// Fills in a set's tensors, by name; other tensors of the file are left alone. Halves become
+    /// floats. Names may lack the family's prefix (`distilbert.`, `bert.`), and a norm's tensors may
+    /// be called gamma and beta, as in the first published checkpoints. Tensors of `optional` layers
+    /// stay as they are where the file has none.
+    fn load(
+        &self,
+        mut set: ParameterSet,
+        optional: &[&str],
+    ) -> Result<ParameterSet, LearningError> {
         let failed =
             |reason: String| LearningError::Pretrained { file: self.weights.clone(), reason };
         let bytes = std::fs::read(&self.weights).map_err(|error| failed(error.to_string()))?;
@@ -72,12 +120,23 @@ impl Pretrained {
         }
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|error| failed(format!("damaged: {error}")))?;
-        let mut set = ParameterSet::zeros(schema.clone());
+        let schema: Arc<Schema> = set.schema().clone();
         for tensor in schema.tensors() {
             let into = &mut set.values_mut()[tensor.offset..tensor.offset + tensor.len];
-            fill(&file, tensor, into).map_err(failed)?;
+            let layer = tensor.name.rsplit_once('.').map_or("", |(layer, _)| layer);
+            if optional.contains(&layer) && find(&file, &tensor.name).is_none() {
+                continue;
+            }
+            fill(&file, tensor, into).map_err(|reason| LearningError::Base { reason })?;
         }
         Ok(set)
+    }
+}
+
+fn bert_of(model: &ModelSpec) -> Option<&Bert> {
+    match model.layers() {
+        [Layer::Bert(bert)] => Some(bert),
+        _ => None,
     }
 }
 
@@ -116,7 +175,8 @@ fn fill(file: &SafeTensors<'_>, tensor: &Tensor, into: &mut [f32]) -> Result<(),
 
 /// A tensor under any of the names that checkpoints give it.
 fn find<'a>(file: &SafeTensors<'a>, name: &str) -> Option<TensorView<'a>> {
-    let bare = name.split_once('.').map_or(name, |(_, bare)| bare);
+    let prefix = |prefix: &&str| name.strip_prefix(prefix);
+    let bare = ["distilbert.", "bert."].iter().find_map(prefix).unwrap_or(name);
     let older = |name: &str| match name.rsplit_once('.') {
         Some((at, "weight")) if at.ends_with("LayerNorm") => Some(format!("{at}.gamma")),
         Some((at, "bias")) if at.ends_with("LayerNorm") => Some(format!("{at}.beta")),
@@ -139,23 +199,4 @@ fn half(bits: u16) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::half;
-
-    #[test]
-    fn halves_are_those_of_the_standard() {
-        for (bits, value) in [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x3555, 0.333_251_95),
-            (0x7bff, 65_504.0),
-            (0x0400, 6.103_515_6e-5),
-            (0x0001, 5.960_464_5e-8),
-            (0x8000, -0.0),
-            (0x7c00, f32::INFINITY),
-        ] {
-            assert_eq!(half(bits).to_bits(), f32::to_bits(value), "{bits:#x}");
-        }
-        assert!(half(0x7e00).is_nan());
-    }
-}
+mod tests;

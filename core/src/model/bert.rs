@@ -27,6 +27,36 @@ impl BertFamily {
             BertFamily::Bert => "bert",
         }
     }
+
+    /// Hugging Face's keys of the sizes, with the base model's values: values of a step, heads,
+    /// blocks, hidden values, places, tokens.
+    #[must_use]
+    pub fn sizes(self) -> [(&'static str, usize); 6] {
+        match self {
+            BertFamily::DistilBert => [
+                ("dim", 768),
+                ("n_heads", 12),
+                ("n_layers", 6),
+                ("hidden_dim", 3072),
+                ("max_position_embeddings", 512),
+                ("vocab_size", 30_522),
+            ],
+            BertFamily::Bert => [
+                ("hidden_size", 768),
+                ("num_attention_heads", 12),
+                ("num_hidden_layers", 12),
+                ("intermediate_size", 3072),
+                ("max_position_embeddings", 512),
+                ("vocab_size", 30_522),
+            ],
+        }
+    }
+
+    /// The key of the number of token types with the base model's, where the family has such.
+    #[must_use]
+    pub fn types(self) -> Option<(&'static str, usize)> {
+        (self == BertFamily::Bert).then_some(("type_vocab_size", 2))
+    }
 }
 
 /// Low-rank adapters of the query and value projections: W x + (alpha ⁄ rank) · B A x.
@@ -92,35 +122,18 @@ impl Bert {
     /// missing) and `lora`.
     pub(super) fn read(model: &mut Section, family: BertFamily, outputs: usize) -> Option<Bert> {
         let mut config = model.section("config");
-        let base = match family {
-            BertFamily::DistilBert => [
-                ("dim", 768),
-                ("n_heads", 12),
-                ("n_layers", 6),
-                ("hidden_dim", 3072),
-                ("max_position_embeddings", 512),
-                ("vocab_size", 30_522),
-            ],
-            BertFamily::Bert => [
-                ("hidden_size", 768),
-                ("num_attention_heads", 12),
-                ("num_hidden_layers", 12),
-                ("intermediate_size", 3072),
-                ("max_position_embeddings", 512),
-                ("vocab_size", 30_522),
-            ],
-        };
         let mut sizes = [None; 6];
-        for (index, (size_of, (key, default))) in sizes.iter_mut().zip(base).enumerate() {
+        for (index, (size_of, (key, default))) in sizes.iter_mut().zip(family.sizes()).enumerate() {
             let max = if index == 2 { STACK_MAX } else { SIZE_MAX };
             *size_of = size(&mut config, key, 1..=max, Some(default));
         }
-        let (dropout_key, last_key, types) = match family {
-            BertFamily::DistilBert => ("dropout", "seq_classif_dropout", Some(0)),
-            BertFamily::Bert => {
-                let types = size(&mut config, "type_vocab_size", 1..=SIZE_MAX, Some(2));
-                ("hidden_dropout_prob", "classifier_dropout", types)
-            }
+        let types = match family.types() {
+            Some((key, default)) => size(&mut config, key, 1..=SIZE_MAX, Some(default)),
+            None => Some(0),
+        };
+        let (dropout_key, last_key) = match family {
+            BertFamily::DistilBert => ("dropout", "seq_classif_dropout"),
+            BertFamily::Bert => ("hidden_dropout_prob", "classifier_dropout"),
         };
         let dropout = config.number(dropout_key, 0.0..=DROPOUT_MAX, Some(0.1));
         let last = if family == BertFamily::DistilBert { 0.2 } else { dropout };
@@ -151,6 +164,21 @@ impl Bert {
             outputs,
             lora,
         })
+    }
+
+    /// The sizes under Hugging Face's keys.
+    #[must_use]
+    pub fn config(&self) -> Vec<(&'static str, usize)> {
+        let own = [
+            self.dimension,
+            self.heads,
+            self.layers,
+            self.feed_forward,
+            self.positions,
+            self.vocabulary,
+        ];
+        let sizes = self.family.sizes().into_iter().zip(own).map(|((key, _), size)| (key, size));
+        sizes.chain(self.family.types().map(|(key, _)| (key, self.types))).collect()
     }
 
     /// The prefix of the embeddings' tensors.

@@ -142,6 +142,8 @@ pub struct BatchNorm {
 pub enum Cell {
     /// h = tanh(W x + b + U h + c) (Elman 1990).
     Rnn,
+    /// h = max(W x + b + U h + c, 0) (Le, Jaitly and Hinton 2015).
+    ReluRnn,
     /// Long short-term memory (Hochreiter and Schmidhuber 1997); gates in the order i, f, g, o.
     Lstm,
     /// Gated recurrent unit (Cho et al. 2014) as in PyTorch; gates in the order r, z, n.
@@ -149,15 +151,25 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// The words of all.
+    /// The layers' words; a setting of `rnn` makes it [`Cell::ReluRnn`].
     pub const WORDS: [(&'static str, Cell); 3] =
         [("rnn", Cell::Rnn), ("lstm", Cell::Lstm), ("gru", Cell::Gru)];
+
+    /// The word of the cell's layer.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Cell::Rnn | Cell::ReluRnn => "rnn",
+            Cell::Lstm => "lstm",
+            Cell::Gru => "gru",
+        }
+    }
 
     /// How many gates a cell has: its weights have so many rows for each hidden value.
     #[must_use]
     pub fn gates(self) -> usize {
         match self {
-            Cell::Rnn => 1,
+            Cell::Rnn | Cell::ReluRnn => 1,
             Cell::Lstm => 4,
             Cell::Gru => 3,
         }
@@ -255,7 +267,7 @@ impl Layer {
             Layer::Transpose => "transpose",
             Layer::Activation(activation) => word_of(&Activation::WORDS, *activation),
             Layer::Residual { .. } => "residual",
-            Layer::Recurrent(recurrent) => word_of(&Cell::WORDS, recurrent.cell),
+            Layer::Recurrent(recurrent) => recurrent.cell.word(),
             Layer::PositionalEncoding(_) => "positional_encoding",
             Layer::TransformerEncoder(_) => "transformer_encoder",
             Layer::MeanPool => "mean_pool",

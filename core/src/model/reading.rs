@@ -209,8 +209,14 @@ fn recurrent(section: &mut Section, cell: Cell) -> Option<Layer> {
     let dropout = section.number("dropout", 0.0..=DROPOUT_MAX, Some(0.0));
     let words = [("sequence", Returns::Sequence), ("last_step", Returns::LastStep)];
     let returns = section.choice("return", &words, Some(Returns::Sequence));
+    let cell = if cell == Cell::Rnn {
+        let words = [("tanh", Cell::Rnn), ("relu", Cell::ReluRnn)];
+        section.choice("nonlinearity", &words, Some(Cell::Rnn))
+    } else {
+        Some(cell)
+    };
     Some(Layer::Recurrent(Recurrent {
-        cell,
+        cell: cell?,
         hidden: hidden?,
         layers: layers?,
         bidirectional,

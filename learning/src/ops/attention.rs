@@ -24,6 +24,8 @@ pub(crate) struct Attention {
     sides: Vec<f32>,
     /// The weights of attention: `[batch, heads, steps, steps]`, after dropout.
     weights: Vec<f32>,
+    /// The same before dropout; empty where nothing is dropped.
+    plain: Vec<f32>,
     mixed: Vec<f32>,
     side_slopes: Vec<f32>,
     mixed_slopes: Vec<f32>,
@@ -91,6 +93,7 @@ impl Attention {
             out,
             sides: Vec::new(),
             weights: Vec::new(),
+            plain: Vec::new(),
             mixed: Vec::new(),
             side_slopes: Vec::new(),
             mixed_slopes: Vec::new(),
@@ -173,13 +176,17 @@ impl Kernel for Attention {
         let pieces = Self::pieces(cx.batch);
         let weights_len = sizes.heads * sizes.weight_len();
         let weights = sized(&mut self.weights, cx.batch * weights_len);
+        let drops = !mask.idle(cx);
+        let plain = sized(&mut self.plain, if drops { cx.batch * weights_len } else { 0 });
         let mixed = sized(&mut self.mixed, input.len());
         let example_len = sizes.steps * sizes.features;
         let weight_parts = split(weights, weights_len, &pieces);
+        let plain_parts = split(plain, if drops { weights_len } else { 0 }, &pieces);
         let mixed_parts = split(mixed, example_len, &pieces);
         let sides = &self.sides;
-        let work = pieces.into_par_iter().zip(weight_parts).zip(mixed_parts);
-        work.for_each(|((examples, weights), mixed)| {
+        let work = pieces.into_par_iter().zip(weight_parts).zip(plain_parts).zip(mixed_parts);
+        work.for_each(|(((examples, weights), plain), mixed)| {
+            let mut plain = plain.chunks_exact_mut(sizes.weight_len());
             let lists =
                 weights.chunks_exact_mut(weights_len).zip(mixed.chunks_exact_mut(example_len));
             for (example, (weights, mixed)) in examples.zip(lists) {
@@ -195,7 +202,8 @@ impl Kernel for Attention {
                             hide(weights, steps, length, sizes.causal);
                         }
                         weights.chunks_exact_mut(steps).for_each(softmax);
-                        if !mask.idle(cx) {
+                        if let Some(plain) = plain.next() {
+                            plain.copy_from_slice(weights);
                             let start = (example * sizes.heads + head) * sizes.weight_len();
                             mask.apply(cx, start, weights);
                         }
@@ -226,7 +234,14 @@ impl Kernel for Attention {
         let side_slopes = zeroed(&mut self.side_slopes, cx.batch * sizes.side_len());
         let parts = split(side_slopes, sizes.side_len(), &pieces);
         self.scratch.resize_with(PIECES_MAX, Vec::new);
-        let way = Back { cx, sizes, mask, sides: &self.sides, weights: &self.weights };
+        let way = Back {
+            cx,
+            sizes,
+            mask,
+            sides: &self.sides,
+            weights: &self.weights,
+            plain: &self.plain,
+        };
         let mixed_slopes = &self.mixed_slopes;
         pieces.into_par_iter().zip(parts).zip(self.scratch.par_iter_mut()).for_each(
             |((examples, part), scratch)| {
@@ -249,6 +264,7 @@ struct Back<'a, 'b> {
     mask: Mask,
     sides: &'a [f32],
     weights: &'a [f32],
+    plain: &'a [f32],
 }
 
 impl Back<'_, '_> {
@@ -282,33 +298,16 @@ impl Back<'_, '_> {
         }
     }
 
-    /// The slopes of the scores: w · (s − Σ w s) for every row. With dropout the kept weights are w
-    /// times a mask m that the slopes have too: m·w·s is what both sums need, w itself is not.
+    /// The slopes of the scores: w · (s − Σ w s) for every row, with the weights w before dropout; a
+    /// dropped weight's slope is dropped first.
     #[inline(always)]
     fn through_softmax(&self, start: usize, weights: &[f32], slopes: &mut [f32]) {
         let steps = self.sizes.steps;
-        if self.mask.idle(self.cx) {
-            let rows = slopes.chunks_exact_mut(steps).zip(weights.chunks_exact(steps));
-            for (slopes, weights) in rows {
-                let mean = dot(slopes, weights);
-                let pairs = slopes.iter_mut().zip(weights);
-                pairs.for_each(|(slope, weight)| *slope = (*slope - mean) * weight);
-            }
-            return;
+        let plain = self.plain.get(start..start + weights.len());
+        if plain.is_some() {
+            self.mask.apply(self.cx, start, slopes);
         }
-        // The weights before dropout are made again from the sides: rare enough not to keep them.
-        let mut plain = vec![0.0; weights.len()];
-        let (example, head) = (
-            start / self.sizes.weight_len() / self.sizes.heads,
-            start / self.sizes.weight_len() % self.sizes.heads,
-        );
-        let sides = &self.sides[example * self.sizes.side_len()..][..self.sizes.side_len()];
-        let (query, key) = (self.sizes.side(sides, 0, head), self.sizes.side(sides, 1, head));
-        let scale = self.sizes.scale();
-        multiply_into(&mut plain, steps, query, key.transposed(), scale, false, Hands::One);
-        hide(&mut plain, steps, self.cx.length(example, steps), self.sizes.causal);
-        plain.chunks_exact_mut(steps).for_each(softmax);
-        self.mask.apply(self.cx, start, slopes);
+        let plain = plain.unwrap_or(weights);
         for (slopes, plain) in slopes.chunks_exact_mut(steps).zip(plain.chunks_exact(steps)) {
             let mean = dot(slopes, plain);
             let pairs = slopes.iter_mut().zip(plain);

@@ -1,9 +1,9 @@
 //! BERT and DistilBERT, with adapters where the spec has them.
 
 use candle_core::Tensor;
-use tributary_core::model::{BERT_EPSILON, Bert, BertFamily};
+use tributary_core::model::{Activation, BERT_EPSILON, Bert, BertFamily};
 
-use super::layers::{layer_norm, linear};
+use super::layers::{activation, layer_norm, linear};
 use super::pass::Pass;
 use super::sequence::attend;
 use crate::LearningError;
@@ -27,8 +27,8 @@ pub(super) fn forward(bert: &Bert, pass: &Pass<'_>, x: &Tensor) -> Result<Tensor
     let first = x.narrow(1, 0, 1)?.squeeze(1)?;
     let pooled = linear(bert.pooler(), pass, &first)?;
     let pooled = match bert.family {
-        BertFamily::DistilBert => pooled.relu()?,
-        BertFamily::Bert => pooled.tanh()?,
+        BertFamily::DistilBert => activation(Activation::Relu, &pooled)?,
+        BertFamily::Bert => activation(Activation::Tanh, &pooled)?,
     };
     linear("classifier", pass, &pass.dropped(bert.classifier_dropout, &pooled)?)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor};
 use candle_nn::ops::{sigmoid, softmax};
-use tributary_core::model::{Activation, BatchNorm, Layer, Pool, PositionalEncoding};
+use tributary_core::model::{Activation, BatchNorm, Convolution, Layer, Pool, PositionalEncoding};
 
 use super::pass::{Pass, Seen};
 use super::{bert, sequence};
@@ -21,17 +21,17 @@ pub(super) fn forward(
             // Candle 0.11's conv1d has a wrong gradient of its kernel (tests/it/golden.rs shows it): a
             // signal is a picture of one row, padded at its ends alone.
             let picture = x.unsqueeze(2)?.pad_with_zeros(3, conv.padding, conv.padding)?;
-            let (weight, stride) = (weight.unsqueeze(2)?, conv.stride);
-            let out = picture.conv2d(&weight, 0, stride, conv.dilation, conv.groups)?.squeeze(2)?;
+            let out = convolution(conv, &weight.unsqueeze(2)?, &picture)?.squeeze(2)?;
             out.broadcast_add(&bias.reshape((1, conv.out, 1))?)?
         }
         Layer::Conv2d(conv) => {
             let [weight, bias] = pass.pair(name)?;
-            let (stride, dilation) = (conv.stride, conv.dilation);
-            let out = x.conv2d(weight, conv.padding, stride, dilation, conv.groups)?;
+            let padding = conv.padding;
+            let rows = x.pad_with_zeros(2, padding, padding)?;
+            let out = convolution(conv, weight, &rows.pad_with_zeros(3, padding, padding)?)?;
             out.broadcast_add(&bias.reshape((1, conv.out, 1, 1))?)?
         }
-        Layer::MaxPool2d(pool) => windows(pool, x, |a, b| a.maximum(b))?,
+        Layer::MaxPool2d(pool) => windows(pool, x, larger)?,
         Layer::AvgPool2d(pool) => {
             let taps = (pool.kernel * pool.kernel) as f64;
             (windows(pool, x, |a, b| a + b)? / taps)?
@@ -72,6 +72,32 @@ pub(super) fn forward(
         Layer::Dropout { rate } => pass.dropped(*rate, x)?,
         Layer::Bert(bert) => bert::forward(bert, pass, x)?,
     })
+}
+
+/// A convolution of a picture that has its padding already. Candle's way back takes one padding of
+/// the output from the height alone, and fails where rows and columns leave different remainders: what
+/// no window reaches is cut off first, so that neither leaves one.
+fn convolution(
+    conv: &Convolution,
+    weight: &Tensor,
+    picture: &Tensor,
+) -> Result<Tensor, LearningError> {
+    let mut picture = picture.clone();
+    for axis in [2, 3] {
+        let (side, reach) = (picture.dim(axis)?, conv.dilation * (weight.dim(axis)? - 1) + 1);
+        let kept = (side - reach) / conv.stride * conv.stride + reach;
+        if kept < side {
+            picture = picture.narrow(axis, 0, kept)?;
+        }
+    }
+    let picture = picture.contiguous()?;
+    Ok(picture.conv2d(weight, 0, conv.stride, conv.dilation, conv.groups)?)
+}
+
+/// The larger of two values; where they are equal the first, which has the gradient then. (Candle's
+/// maximum would share it out.)
+fn larger(first: &Tensor, second: &Tensor) -> candle_core::Result<Tensor> {
+    second.gt(first)?.where_cond(second, first)
 }
 
 /// By the batch's own moments in training, by the running or observed ones otherwise.
@@ -178,7 +204,8 @@ pub(super) fn linear(name: &str, pass: &Pass<'_>, x: &Tensor) -> Result<Tensor, 
 
 pub(super) fn activation(function: Activation, x: &Tensor) -> Result<Tensor, LearningError> {
     Ok(match function {
-        Activation::Relu => x.relu()?,
+        // Candle's own has a gradient of 1 at 0, where PyTorch's and our kernels' is 0.
+        Activation::Relu => (x * x.gt(0_f32)?.to_dtype(x.dtype())?.detach())?,
         Activation::Gelu => x.gelu_erf()?,
         Activation::Tanh => x.tanh()?,
         Activation::Sigmoid => sigmoid(x)?,

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor};
 use candle_nn::ops::{sigmoid, softmax};
-use tributary_core::model::{Cell, Recurrent, Returns, TransformerEncoder};
+use tributary_core::model::{Activation, Cell, Recurrent, Returns, TransformerEncoder};
 
 use super::layers::{activation, layer_norm, linear};
 use super::pass::Pass;
@@ -71,7 +71,8 @@ fn direction(
         let back = h.matmul(&hidden.t()?)?.broadcast_add(hidden_bias)?;
         let gate = |sums: &Tensor, index: usize| sums.narrow(1, index * width, width);
         match cell {
-            Cell::Rnn => h = (own + back)?.tanh()?,
+            Cell::Rnn => h = activation(Activation::Tanh, &(own + back)?)?,
+            Cell::ReluRnn => h = activation(Activation::Relu, &(own + back)?)?,
             Cell::Lstm => {
                 let all = (own + back)?;
                 let (i, f) = (sigmoid(&gate(&all, 0)?)?, sigmoid(&gate(&all, 1)?)?);

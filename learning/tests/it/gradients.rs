@@ -1,9 +1,11 @@
-//! Whole networks' gradients against central differences of their own losses.
+//! Whole networks' gradients against central differences of their own losses, and against candle's
+//! autograd.
 
 use tributary_core::model::ModelSpec;
 use tributary_core::prg::Prg;
 use tributary_core::spec::data::{DataKind, DataSpec, Target};
 use tributary_data::{Batch, Inputs, Targets};
+use tributary_learning::portable::PortableNetwork;
 use tributary_learning::{Network, Parameters};
 
 use crate::case;
@@ -24,6 +26,11 @@ fn numbers(model: &ModelSpec, lengths: Vec<u32>) -> Batch {
 /// where the step is small, so directions are compared, one a tensor. With dropout both sides drop
 /// the same values, since the mask follows from the seed.
 fn check(text: &str, data: &DataSpec, batch: impl Fn(&ModelSpec) -> Batch) {
+    check_against(true, text, data, batch);
+}
+
+/// The same; `candle` says whether its autograd is asked as well.
+fn check_against(candle: bool, text: &str, data: &DataSpec, batch: impl Fn(&ModelSpec) -> Batch) {
     let model = case::model(text, data).expect("model");
     let batch = batch(&model);
     let start = model.initial(5);
@@ -41,7 +48,14 @@ fn check(text: &str, data: &DataSpec, batch: impl Fn(&ModelSpec) -> Batch) {
         let loss = network.learn(given, &batch, 3, None).expect("learn");
         (loss, network.gradients().to_vec())
     };
-    let ours = loss_at(&start).1;
+    let (loss, ours) = loss_at(&start);
+    if candle {
+        let mut portable = PortableNetwork::new(&model, candle_core::Device::Cpu);
+        let given = Parameters { trained: &start, frozen: &frozen };
+        let candles = portable.learn(given, &batch, 3, None).expect("learn by candle");
+        assert!((candles - loss).abs() <= 1e-5 * loss.abs(), "losses {loss} and {candles}");
+        assert_same(&model, &ours, portable.gradients());
+    }
     for tensor in model.schema().tensors().iter().filter(|t| !t.name.contains("running_")) {
         let direction = noise(&tensor.name, tensor.len);
         let step = 1.0 / 256.0 / (tensor.len as f32).sqrt();
@@ -58,6 +72,20 @@ fn check(text: &str, data: &DataSpec, batch: impl Fn(&ModelSpec) -> Batch) {
         let norm = slopes.iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
         let error = (numeric - exact).abs();
         assert!(error <= 2e-2 * norm + 1e-4, "{}: {numeric}, {exact}, {norm}", tensor.name);
+    }
+}
+
+/// Each tensor's gradients within 1e-4; what is nothing but rounding, within that of the whole.
+fn assert_same(model: &ModelSpec, ours: &[f32], candles: &[f32]) {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let whole = norm(&mut candles.iter().map(|&v| f64::from(v)));
+    for tensor in model.schema().tensors() {
+        let place = tensor.offset..tensor.offset + tensor.len;
+        let pairs = ours[place.clone()].iter().zip(&candles[place.clone()]);
+        let error = norm(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
+        let size = norm(&mut candles[place].iter().map(|&v| f64::from(v)));
+        let name = &tensor.name;
+        assert!(error <= 1e-4 * size.max(1e-2 * whole), "{name}: {error} of {size} in {whole}");
     }
 }
 
@@ -78,18 +106,36 @@ fn convolutions_of_every_kind_agree_with_central_differences() {
         { conv2d = { out = 4, kernel = 2 } }, { max_pool2d = { kernel = 3, stride = 1 } },\n\
         { avg_pool2d = { kernel = 2, stride = 1 } }, \"global_avg_pool\", { linear = 3 },\n]";
     check(text, &case::classes(3), |model| numbers(model, vec![]));
+    // Rows and columns, and the steps of a signal, that no window reaches.
+    let text = "input = { shape = [2, 12, 9] }\nlayers = [\n\
+        { conv2d = { out = 4, kernel = 3, stride = 2 } }, \"gelu\",\n\
+        { conv2d = { out = 4, kernel = 2, stride = 3, padding = 1, groups = 2 } },\n\
+        \"flatten\", { linear = 3 },\n]";
+    check(text, &case::classes(3), |model| numbers(model, vec![]));
+    let text = "input = { shape = [2, 15] }\nlayers = [\n\
+        { conv1d = { out = 4, kernel = 3, stride = 4, padding = 1 } }, \"tanh\",\n\
+        \"flatten\", { linear = 3 },\n]";
+    check(text, &case::classes(3), |model| numbers(model, vec![]));
 }
 
 #[test]
 fn recurrent_stacks_with_padding_and_dropout_agree_with_central_differences() {
-    for cell in ["rnn", "lstm", "gru"] {
-        let text = format!(
-            "input = {{ shape = [6, 3] }}\nlayers = [\n\
-             {{ {cell} = {{ hidden = 5, layers = 2, bidirectional = true, dropout = 0.3 }} }},\n\
-             {{ dropout = 0.2 }}, \"layer_norm\", \"last_step\", {{ linear = 3 }},\n]"
-        );
-        check(&text, &case::classes(3), |model| numbers(model, vec![6, 3, 1, 5]));
-        check(&text, &case::classes(3), |model| numbers(model, vec![]));
+    for (cell, more) in
+        [("rnn", ""), ("rnn", "nonlinearity = \"relu\", "), ("lstm", ""), ("gru", "")]
+    {
+        // Between layers the engines lay rows out in different orders, and so drop different values.
+        for dropout in ["0.0", "0.3"] {
+            let text = format!(
+                "input = {{ shape = [6, 3] }}\nlayers = [\n\
+                 {{ {cell} = {{ {more}hidden = 5, layers = 2, bidirectional = true, \
+                    dropout = {dropout} }} }},\n\
+                 {{ dropout = 0.2 }}, \"layer_norm\", \"last_step\", {{ linear = 3 }},\n]"
+            );
+            for lengths in [vec![6, 3, 1, 5], vec![]] {
+                let batch = |model: &ModelSpec| numbers(model, lengths.clone());
+                check_against(dropout == "0.0", &text, &case::classes(3), batch);
+            }
+        }
     }
 }
 
@@ -113,6 +159,27 @@ fn encoders_with_padding_and_dropout_agree_with_central_differences() {
         );
         check(&text, &data, |_| texts(vec![6, 3, 2, 5]));
     }
+}
+
+#[test]
+fn causal_attention_with_dropout_agrees_with_central_differences() {
+    let data = DataSpec { kind: DataKind::Text, vocabulary: 11, ..case::classes(3) };
+    let text = "input = { tokens = 6 }\nlayers = [\n\
+        { embedding = { vocabulary = 11, dimension = 8 } }, { positional_encoding = \"sinusoidal\" },\n\
+        { transformer_encoder = { layers = 2, heads = 2, feed_forward = 12, dropout = 0.3,\n\
+        activation = \"gelu\", causal = true } }, \"last_step\", { linear = 3 },\n]";
+    check(text, &data, |_| texts(vec![6, 3, 2, 5]));
+    check(text, &data, |_| texts(vec![]));
+}
+
+#[test]
+fn the_loss_of_two_classes_by_one_output_agrees_with_central_differences() {
+    let text = "input = { shape = [5] }\nloss = \"binary_cross_entropy\"\n\
+        layers = [{ linear = 4 }, \"tanh\", { linear = 1 }]";
+    check(text, &case::classes(2), |model| Batch {
+        targets: Targets::Classes(vec![0, 1, 1, 0]),
+        ..numbers(model, vec![])
+    });
 }
 
 #[test]

@@ -5,4 +5,6 @@
 mod case;
 mod golden;
 mod gradients;
+mod presets;
+mod repeatable;
 mod training;

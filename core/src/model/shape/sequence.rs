@@ -1,6 +1,6 @@
 //! What layers over steps make of their input.
 
-use super::super::layer::{Cell, PositionalEncoding, Recurrent, Returns, TransformerEncoder};
+use super::super::layer::{PositionalEncoding, Recurrent, Returns, TransformerEncoder};
 use super::super::plan::{Init, Plan};
 use super::{ACTIVATIONS_MAX, Mismatch, check_weight, product, steps};
 
@@ -12,11 +12,7 @@ pub(super) fn recurrence(
     prefix: &str,
     plan: &mut Plan,
 ) -> Result<Vec<usize>, Mismatch> {
-    let word = match recurrent.cell {
-        Cell::Rnn => "rnn",
-        Cell::Lstm => "lstm",
-        Cell::Gru => "gru",
-    };
+    let word = recurrent.cell.word();
     let [steps, mut features] = steps(word, input)?;
     let (hidden, rows) = (recurrent.hidden, recurrent.cell.gates() * recurrent.hidden);
     let directions: &[&str] = if recurrent.bidirectional { &["", "_reverse"] } else { &[""] };

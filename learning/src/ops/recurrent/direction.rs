@@ -111,7 +111,7 @@ impl Direction {
         match self.cell {
             // A GRU's reset gate stands between its two sums, so their biases stay apart.
             Cell::Gru => self.biases.extend_from_slice(biases[0]),
-            Cell::Rnn | Cell::Lstm => {
+            Cell::Rnn | Cell::ReluRnn | Cell::Lstm => {
                 self.biases.extend(biases[0].iter().zip(biases[1]).map(|(a, b)| a + b));
             }
         }

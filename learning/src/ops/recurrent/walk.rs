@@ -3,7 +3,7 @@
 use tributary_core::model::Cell;
 
 use super::super::kernel::Cx;
-use super::super::maths::{add_to, tanh, vectorised};
+use super::super::maths::{add_to, rectified, tanh, vectorised};
 use super::super::matrix::{Hands, Matrix, multiply, multiply_into};
 use super::cells;
 
@@ -99,14 +99,19 @@ impl Walk<'_, '_> {
                 if let Some(previous) = previous {
                     multiply(gates, previous, turned, true, Hands::One);
                 }
-                if self.cell == Cell::Lstm {
-                    let (cell, cell_before) = pair(piece.cells, rows * width, step, before);
-                    vectorised(|| lstm_step(gates, cell_before, cell, hidden, width));
-                } else {
-                    vectorised(|| {
+                match self.cell {
+                    Cell::Lstm => {
+                        let (cell, cell_before) = pair(piece.cells, rows * width, step, before);
+                        vectorised(|| lstm_step(gates, cell_before, cell, hidden, width));
+                    }
+                    Cell::ReluRnn => vectorised(|| {
+                        gates.iter_mut().for_each(|gate| *gate = rectified(*gate));
+                        hidden.copy_from_slice(gates);
+                    }),
+                    Cell::Rnn | Cell::Gru => vectorised(|| {
                         gates.iter_mut().for_each(|gate| *gate = tanh(*gate));
                         hidden.copy_from_slice(gates);
-                    });
+                    }),
                 }
             }
             for index in self.padding(piece.first, rows, step) {
@@ -144,6 +149,11 @@ impl Walk<'_, '_> {
                 Cell::Rnn => vectorised(|| {
                     for (gate, slope) in gates.iter_mut().zip(slopes.iter()) {
                         *gate = slope * (1.0 - *gate * *gate);
+                    }
+                }),
+                Cell::ReluRnn => vectorised(|| {
+                    for (gate, slope) in gates.iter_mut().zip(slopes.iter()) {
+                        *gate = if *gate > 0.0 { *slope } else { 0.0 };
                     }
                 }),
                 Cell::Lstm => {
