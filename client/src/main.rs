@@ -159,7 +159,8 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", opened.summary()?)?;
     for model in open_models(config)? {
-        writeln!(out, "pretrained model: {}", model.digest())?;
+        writeln!(out, "pretrained model: {}; a job's [model] for it:", model.digest())?;
+        writeln!(out, "{}", model.spec_lines()?)?;
     }
     let binding = if counted {
         opened.open_binding(&config.data.name, format)

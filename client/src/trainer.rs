@@ -1,6 +1,7 @@
 //! The trainer: what turns a checkpoint and private rows into an update. A trait, because our own is
 //! not the only one: an external program of the site's own, or none at all in a benchmark.
 
+mod bases;
 mod local;
 mod rows;
 

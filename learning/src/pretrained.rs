@@ -79,7 +79,7 @@ impl Pretrained {
         let (Some(schema), Some(bert)) = (model.frozen_schema(), bert_of(model)) else {
             return Ok(None);
         };
-        self.check(bert)?;
+        self.check_bert(bert)?;
         self.load(ParameterSet::zeros(schema.clone()), &[]).map(Some)
     }
 
@@ -92,13 +92,20 @@ impl Pretrained {
         let bert = bert_of(model).ok_or_else(|| LearningError::Base {
             reason: "expected preset = \"distilbert\" or \"bert\", found other layers".to_owned(),
         })?;
-        self.check(bert)?;
+        self.check_bert(bert)?;
         self.load(model.initial(seed), &[bert.pooler(), "classifier"])
     }
 
     /// Whether `config.json` describes the spec's model. Heads and activation leave no trace in the
     /// tensors' shapes: without this a wrong number of heads would be a wrong model, silently.
-    fn check(&self, bert: &Bert) -> Result<(), LearningError> {
+    ///
+    /// # Errors
+    /// [`LearningError::Base`] with what differs.
+    pub fn check(&self, model: &ModelSpec) -> Result<(), LearningError> {
+        bert_of(model).map_or(Ok(()), |bert| self.check_bert(bert))
+    }
+
+    fn check_bert(&self, bert: &Bert) -> Result<(), LearningError> {
         self.config.check(bert).map_err(|reason| LearningError::Base { reason })
     }
 

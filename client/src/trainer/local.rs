@@ -1,16 +1,14 @@
 //! The trainer of the house: the site's rows in memory, kernels and optimiser from `learning`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tributary_core::binding::Binding;
-use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
-use tributary_core::model::ModelSpec;
-use tributary_core::params::ParameterSet;
 use tributary_core::spec::data::DataKind;
 use tributary_data::{DataError, Dataset};
 use tributary_learning::{Compute, EvaluateTask, LearningError, Pretrained, TrainTask};
 
+use super::bases::Bases;
 use super::rows::{Parts, Rows};
 use super::{Control, Order, Trained, Trainer, TrainerError};
 use crate::config::DataConfig;
@@ -20,9 +18,7 @@ pub struct LocalTrainer {
     binding: Option<Binding>,
     rows: Rows,
     compute: Compute,
-    bases: Vec<Pretrained>,
-    /// The base in use: the same from round to round.
-    loaded: Mutex<Option<(Digest, Arc<ParameterSet>)>>,
+    bases: Bases,
 }
 
 impl LocalTrainer {
@@ -60,34 +56,14 @@ impl LocalTrainer {
     }
 
     fn of(binding: Option<Binding>, rows: Rows, compute: Compute) -> Self {
-        Self { binding, rows, compute, bases: Vec::new(), loaded: Mutex::default() }
+        Self { binding, rows, compute, bases: Bases::default() }
     }
 
     /// With pretrained models that jobs may build upon.
     #[must_use]
     pub fn with_bases(mut self, bases: Vec<Pretrained>) -> Self {
-        self.bases = bases;
+        self.bases = Bases::new(bases);
         self
-    }
-
-    /// The frozen parameters of a model, read when first asked for.
-    fn frozen(&self, model: &ModelSpec) -> Result<Option<Arc<ParameterSet>>, TrainerError> {
-        let (Some(digest), Some(schema)) = (model.base(), model.frozen_schema()) else {
-            return Ok(None);
-        };
-        let Some(base) = self.bases.iter().find(|base| base.digest() == digest) else {
-            return Ok(None);
-        };
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, set)) = loaded.as_ref()
-            && *of == digest
-            && set.schema() == schema
-        {
-            return Ok(Some(set.clone()));
-        }
-        let set = Arc::new(base.parameters(schema).map_err(unable)?);
-        *loaded = Some((digest, set.clone()));
-        Ok(Some(set))
     }
 }
 
@@ -104,7 +80,7 @@ impl Trainer for LocalTrainer {
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {
         let parts = self.rows.of(order.spec)?;
         let rows = some(&parts.train, "train on")?;
-        let frozen = self.frozen(&order.spec.model)?;
+        let frozen = self.bases.frozen(&order.spec.model).map_err(unable)?;
         let task = TrainTask {
             model: &order.spec.model,
             train: &order.spec.train,
@@ -132,7 +108,7 @@ impl Trainer for LocalTrainer {
     ) -> Result<Statistics, TrainerError> {
         let parts = self.rows.of(order.spec)?;
         let rows = some(&parts.evaluate, "evaluate on")?;
-        let frozen = self.frozen(&order.spec.model)?;
+        let frozen = self.bases.frozen(&order.spec.model).map_err(unable)?;
         let task = EvaluateTask {
             model: &order.spec.model,
             checkpoint: order.checkpoint,
@@ -144,9 +120,18 @@ impl Trainer for LocalTrainer {
     }
 }
 
+/// What the coordinator hears of an error: a base that is missing or another one is missing in the next
+/// round too, and a file's path is the site's own.
 fn unable(error: LearningError) -> TrainerError {
     match error {
         LearningError::Cancelled => TrainerError::Cancelled,
+        error @ (LearningError::NoBase { .. } | LearningError::Base { .. }) => {
+            TrainerError::Unfit(error.to_string())
+        }
+        LearningError::Pretrained { file, reason } => {
+            tracing::warn!(file = %file.display(), %reason, "a pretrained model cannot be used");
+            TrainerError::Unable(format!("this site's pretrained model cannot be used: {reason}"))
+        }
         error => TrainerError::Unable(error.to_string()),
     }
 }
