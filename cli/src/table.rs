@@ -18,8 +18,9 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
+    /// Peers' words are in some cells: what could move the cursor is shown, not done.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| shown(cell)).collect());
     }
 
     /// The table as text, one line a row, without a newline at the end.
@@ -50,6 +51,26 @@ impl Table {
         }
         line.trim_end().to_owned()
     }
+}
+
+/// A text that a terminal only shows.
+pub(crate) fn shown(text: &str) -> String {
+    let show = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(show).collect()
+}
+
+/// A moment, in UTC, to the second.
+pub(crate) fn when(at_us: i64) -> String {
+    let Ok(at) = time::OffsetDateTime::from_unix_timestamp(at_us.div_euclid(1_000_000)) else {
+        return at_us.to_string();
+    };
+    let (date, time) = (at.date(), at.time());
+    let (hour, minute, second) = time.as_hms();
+    let month = u8::from(date.month());
+    format!("{}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}", date.year(), date.day())
 }
 
 fn width(text: &str) -> usize {
@@ -86,7 +107,7 @@ pub(crate) fn short(digest: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Align, Table, bytes};
+    use super::{Align, Table, bytes, when};
 
     #[test]
     fn columns_are_aligned() {
@@ -95,5 +116,22 @@ mod tests {
         table.row(vec!["longer".to_owned(), "9".to_owned()]);
         assert_eq!(table.render(), "job     rounds\na           10\nlonger       9");
         assert_eq!((bytes(999), bytes(1 << 20)), ("999 B".to_owned(), "1.0 MiB".to_owned()));
+    }
+
+    #[test]
+    fn a_peer_s_escapes_are_shown_and_not_done() {
+        let mut table = Table::new(&[("REASON", Align::Left)]);
+        table.row(vec!["\u{1b}[2Jall is well\r\0".to_owned()]);
+        let text = table.render();
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        assert!(text.contains("\\u{1b}[2Jall is well\\r"), "{text:?}");
+    }
+
+    #[test]
+    fn moments_are_said_in_utc() {
+        assert_eq!(when(0), "1970-01-01 00:00:00");
+        assert_eq!(when(1_709_210_096_999_999), "2024-02-29 12:34:56");
+        assert_eq!(when(-1), "1969-12-31 23:59:59");
+        assert_eq!(when(i64::MAX), i64::MAX.to_string());
     }
 }

@@ -1,12 +1,16 @@
 //! The red team: one test an attack, over real TLS on real sockets. docs/threat-model.md says which
 //! defence each of them tries.
 
+#[path = "redteam/bodies.rs"]
+mod bodies;
 #[path = "redteam/certificates.rs"]
 mod certificates;
 #[path = "redteam/floods.rs"]
 mod floods;
 #[path = "redteam/members.rs"]
 mod members;
+#[path = "redteam/uploads.rs"]
+mod uploads;
 #[path = "redteam/wire.rs"]
 mod wire;
 #[path = "redteam/world.rs"]

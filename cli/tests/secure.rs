@@ -229,3 +229,102 @@ fn no_secret_is_ever_said_even_at_trace_level() {
         assert!(line.is_none(), "a secret was said: {line:?}");
     }
 }
+
+#[test]
+fn a_second_agent_is_refused_while_the_first_works_and_a_restart_is_not() {
+    let mut world = World::start("twice", None, WEEK_S, "info");
+    let config = world.run_site(1, 1, "");
+    world.until("the site is there", || {
+        let clients = world.json(&["clients"]);
+        (clients.as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    // Its identity, copied to another machine.
+    let elsewhere = config.with_file_name("elsewhere");
+    std::fs::create_dir_all(elsewhere.join("identity")).expect("a folder");
+    let key = "identity/identity.pem";
+    let state = config.with_file_name("state");
+    std::fs::copy(state.join(key), elsewhere.join(key)).expect("copied");
+    let text = std::fs::read_to_string(&config).expect("a file");
+    let other = config.with_file_name("other.toml");
+    let text = text.replace("state_dir = \"state\"", "state_dir = \"elsewhere\"");
+    std::fs::write(&other, text).expect("written");
+    let command = world.client(&["run"], &other);
+    world.clients.push(tributary_testing::Process::spawn(command).expect("spawn"));
+    let patience = std::time::Duration::from_secs(60);
+    let said = world.clients[1].wait_for_line("another agent with this identity", patience);
+    said.expect("the second one is told why");
+    // The first one is killed and started again: it is at work at once, and the second one is not.
+    world.clients[0].sigkill().expect("killed");
+    let command = world.client(&["run"], &config);
+    world.clients[0] = tributary_testing::Process::spawn(command).expect("spawn");
+    let job = world.submit(&spec(2, 1));
+    assert_eq!(world.completed(&job)["status"], "completed");
+    assert!(world.clients[0].lines().iter().any(|line| line.contains("receipt")));
+    assert!(!world.clients[1].lines().iter().any(|line| line.contains("receipt")));
+    let audit = world.json(&["audit", "list", "--last", "0"]);
+    let lines = audit.as_array().expect("lines");
+    let noticed = lines.iter().find(|line| line["action"] == "identity_in_use").expect("audited");
+    assert_eq!(noticed["actor"], "client/site-1");
+}
+
+#[test]
+fn a_job_whose_rounds_span_renewals_loses_none_of_them() {
+    let result = |name: &str, ttl_s: u32| {
+        let mut world = World::start(name, None, ttl_s, "info");
+        let sites: Vec<_> = (1..=2).map(|i| world.run_site(i, 2, "")).collect();
+        let identity = sites[0].with_file_name("state").join("identity/identity.pem");
+        let first = certificates(&identity);
+        // With certificates of a drill, jobs are done until one of them has seen a renewal.
+        let mut results = Vec::new();
+        loop {
+            let before = certificates(&identity);
+            let job = world.submit(&spec(4, 2));
+            let done = world.completed(&job);
+            assert_eq!(done["status"], "completed");
+            assert_eq!(done["rounds_committed"], 4);
+            let rounds = world.json(&["rounds", &job]);
+            let whole = |round: &serde_json::Value| round["updates"] == 2 && round["attempt"] == 1;
+            assert!(rounds.as_array().expect("rounds").iter().all(whole), "{rounds:#}");
+            results.push(done["result_digest"].as_str().expect("a digest").to_owned());
+            let renewed = certificates(&identity)[0] != before[0];
+            if ttl_s == WEEK_S || renewed {
+                break;
+            }
+        }
+        assert_eq!(certificates(&identity)[0] != first[0], ttl_s == DRILL_S);
+        assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+        results.remove(0)
+    };
+    assert_eq!(result("spans", DRILL_S), result("undisturbed", WEEK_S));
+}
+
+#[test]
+fn an_authority_that_is_there_already_is_taken_over() {
+    let mut world = World::start("import", None, WEEK_S, "info");
+    let (certificate, key) = (world.path("ca/current.pem"), world.path("ca/current.key"));
+    let taken = world.path("taken");
+    let import = |certificate: &Path, key: &Path| {
+        let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+        let args = ["ca", "init", "--federation", "hospitals", "--import", &certificate];
+        let mut command = world.coordinator(&args, 1);
+        command.args(["--import-key", &key]).env("TRIBUTARY__CA_DIR", &taken);
+        command
+    };
+    let stranger = world.path("ada").join("identity.pem");
+    let error = fail(import(&certificate, &stranger));
+    assert!(error.contains("belong together"), "{error}");
+    let told = succeed(import(&certificate, &key));
+    let shown = succeed(world.coordinator(&["ca", "show"], 0));
+    assert_eq!(told, shown, "the same authority, and the same fingerprint");
+    use std::os::unix::fs::PermissionsExt;
+    let mode = taken.join("current.key").metadata().expect("a key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = fail(import(&certificate, &key));
+    assert!(again.contains("never remade"), "{again}");
+    // A coordinator that serves with it lets in whom the other one let in.
+    world.coordinators[0].sigkill().expect("killed");
+    std::fs::rename(world.path("ca"), world.path("lost")).expect("lost");
+    std::fs::rename(&taken, world.path("ca")).expect("the imported one in its place");
+    world.restart_coordinator(0);
+    world.json(&["status"]);
+}

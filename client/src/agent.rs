@@ -145,7 +145,7 @@ impl Agent {
         let _guard = ended.clone().drop_guard();
         let client = participant(self.link(&ended)?);
         let me =
-            Me { client: self.config.name.to_string(), instance: uuid::Uuid::new_v4().to_string() };
+            Me { client: self.config.name.to_string(), instance: spool.instance()?.to_string() };
         let work = Work { agent: &self, spool, ledger, client: client.clone(), me: me.clone() };
         work.settle(&stop).await?;
         let mut backoff = Backoff::new();

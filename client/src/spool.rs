@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! STATE/lock                       held while an agent runs
+//! STATE/instance                   whose folder this is, and its last start
 //! STATE/checkpoints/HEX            a checkpoint, as far as it is fetched
 //! STATE/tasks/TASK/update.bin      a finished update, fsynced
 //! STATE/tasks/TASK/manifest.json   written last, by rename: only with it the update exists
@@ -11,11 +12,13 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tributary_core::checkpoint;
 use tributary_core::codec::{self, ManifestHasher};
 use tributary_core::digest::Digest;
+use tributary_core::instance::Instance;
 use tributary_core::metrics::Statistics;
 use tributary_core::name::TaskId;
 use tributary_core::params::{ParameterSet, Schema};
@@ -87,6 +90,29 @@ impl Spool {
         let lock = File::create(&path).map_err(at(&path))?;
         lock.try_lock().map_err(|_| SpoolError::Locked(path))?;
         Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    /// The process that begins now: of this folder's copy, later than any of its processes before,
+    /// also when the clock was set back.
+    pub(crate) fn instance(&self) -> Result<Instance, SpoolError> {
+        let path = self.root.join("instance");
+        let earlier = fs::read_to_string(&path).ok();
+        let earlier = earlier.and_then(|text| Instance::parse(text.trim()));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let instance = match earlier {
+            Some(earlier) => {
+                Instance::new(earlier.copy(), now_us.max(earlier.start().saturating_add(1)))
+            }
+            None => Instance::new(uuid::Uuid::new_v4().as_u128(), now_us),
+        };
+        let new = self.root.join("instance.new");
+        let mut file = File::create(&new).map_err(at(&new))?;
+        file.write_all(instance.to_string().as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(at(&new))?;
+        fs::rename(&new, &path).map_err(at(&path))?;
+        Ok(instance)
     }
 
     /// Where a checkpoint is fetched to.

@@ -45,6 +45,9 @@ impl Coordinator {
         let alone = lock_folder(data_dir)?;
         let keeper = open_keeper(config)?;
         let store = open_store(config).await?;
+        if keeper.is_none() {
+            check_nobody_enrolled(&store, &config.ca_dir).await?;
+        }
         note_start(&store, keeper.as_deref()).await?;
         let blobs = Blobs::local(Path::new(&config.blobs))
             .with_context(|| format!("cannot open the blobs in {}", config.blobs))?;
@@ -56,7 +59,7 @@ impl Coordinator {
         })?;
         let address = listener.local_addr().context("cannot read the bound address")?;
         let secure = keeper.is_some();
-        let (hub, outbox) = Hub::new(store.clone(), blobs, config.keep_updates, replica);
+        let (hub, outbox) = Hub::new(store.clone(), blobs, config, replica);
         let session = hub.replica.open(&hub).await.context("cannot listen to other replicas")?;
         let (stop, quit) = (CancellationToken::new(), CancellationToken::new());
         let conversation = tokio::spawn(converse(hub.clone(), session, outbox, quit.clone()));
@@ -137,6 +140,19 @@ fn open_keeper(config: &Config) -> anyhow::Result<Option<Arc<Keeper>>> {
         );
     }
     Ok(keeper.map(Arc::new))
+}
+
+/// A federation whose members have certificates is never served without: somebody lost the authority's
+/// folder, or pointed at another one.
+async fn check_nobody_enrolled(store: &Store, ca_dir: &Path) -> anyhow::Result<()> {
+    let enrolled = store.identities().await.context("cannot read who is enrolled")?.len();
+    anyhow::ensure!(
+        enrolled == 0,
+        "the database has {enrolled} identities, and {} holds no certificate authority: whoever is on \
+         this machine could do everything. Set ca_dir to the authority's folder, or restore it",
+        ca_dir.display()
+    );
+    Ok(())
 }
 
 async fn note_start(store: &Store, keeper: Option<&Keeper>) -> anyhow::Result<()> {

@@ -45,6 +45,18 @@ pub enum AuthorityError {
     /// There is none.
     #[error("{0} holds no certificate authority: make one with `tributary-coordinator ca init`")]
     Missing(String),
+    /// There is part of one.
+    #[error(
+        "{dir} holds {found} and no current.pem, which is half a certificate authority: put back what \
+         is missing from a backup, or, where nobody was ever enrolled by it, remove the folder and run \
+         `ca init`"
+    )]
+    Half {
+        /// The folder.
+        dir: String,
+        /// What is there.
+        found: String,
+    },
     /// A file is not what it must be, or cannot be had.
     #[error("{path}: {what}")]
     File {

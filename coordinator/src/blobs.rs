@@ -3,6 +3,7 @@
 //! ```text
 //! updates/{job}/{round:06}/{task}/{digest hex}/{part:05}      immutable, checked before they come
 //! checkpoints/{job}/{round:06}-{attempt:02}.safetensors       appear whole or not at all
+//! checkpoints/{job}/000000-{request digest hex}.safetensors   the first one
 //! ```
 //!
 //! What [`Blobs::put_part`] and [`CheckpointWriter::finish`] have acknowledged survives a power cut,
@@ -10,6 +11,7 @@
 //! were accepted. Every buffer is bounded: a stream holds [`STREAM_WINDOW`] chunks, a writer two
 //! pieces of 8 MiB and what it was just handed.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tributary_core::codec;
-use tributary_core::name::JobId;
+use tributary_core::name::{JobId, TaskId};
 
 mod error;
 mod folder;
@@ -31,6 +33,7 @@ mod writer;
 
 pub use error::BlobError;
 pub(crate) use folder::Folder;
+pub(crate) use key::first_checkpoint_key;
 pub use key::{UpdateKey, checkpoint_key};
 pub use writer::CheckpointWriter;
 
@@ -137,6 +140,30 @@ impl Blobs {
         held.sort_unstable();
         held.dedup();
         Ok(held)
+    }
+
+    /// The updates of a task that parts are stored of, by their digests' hex; each with its bytes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn updates_of(
+        &self,
+        job: &JobId,
+        round: u32,
+        task: &TaskId,
+    ) -> Result<BTreeMap<String, u64>, BlobError> {
+        let key = key::updates_of_task(job, round, task);
+        let folder = path_of(&key)?;
+        let mut found = self.store.list(Some(&folder));
+        let mut updates = BTreeMap::new();
+        while let Some(meta) = found.next().await {
+            let meta = meta.map_err(|error| BlobError::of(&key, "list", error))?;
+            let digest = meta.location.prefix_match(&folder).and_then(|mut rest| rest.next());
+            if let Some(digest) = digest {
+                *updates.entry(digest.as_ref().to_owned()).or_default() += meta.size;
+            }
+        }
+        Ok(updates)
     }
 
     /// How long a blob is, in bytes.

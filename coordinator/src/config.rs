@@ -39,6 +39,9 @@ pub struct Limits {
     pub connections_per_identity_max: u32,
     /// Connections without a certificate, in all: only an enrolment needs one, for a second.
     pub unknown_connections_max: u32,
+    /// Of these, from one address (IPv6: one network of 64 bits): some machines of a site enroll at
+    /// once.
+    pub unknown_connections_per_address_max: u32,
     /// Handshakes that go on at once: each is a millisecond of work.
     pub handshakes_max: u32,
     /// Of these, from one address: a whole site may stand behind one.
@@ -49,6 +52,22 @@ pub struct Limits {
     pub requests_per_s: u32,
     /// Requests of one address without a certificate.
     pub unknown_requests_per_s: u32,
+    /// Requests of everybody together.
+    pub all_requests_per_s: u32,
+    /// Calls of one identity that are open at once: an agent has three.
+    pub calls_per_identity_max: u32,
+    /// Calls that are open at once, in all: every client has a poll.
+    pub calls_max: u32,
+    /// Uploads that receive at once: with 8 MiB parts, 3 each, 192 MiB of buffers for 8.
+    pub uploads_max: u32,
+    /// How long one part of an upload may take: 28 kB/s is the slowest line that is waited for.
+    pub upload_part_s: u32,
+    /// The slowest line that is waited for while others wait for its place.
+    pub upload_least_kb_per_s: u32,
+    /// How long an upload waits for its place before it is told to come again.
+    pub upload_wait_s: u32,
+    /// MiB of updates that are not folded yet which one identity may have on the disk.
+    pub open_bytes_per_identity_mb: u32,
 }
 
 impl Default for Limits {
@@ -57,35 +76,52 @@ impl Default for Limits {
             connections_max: 4096,
             connections_per_identity_max: 16,
             unknown_connections_max: 64,
+            unknown_connections_per_address_max: 8,
             handshakes_max: 256,
             handshakes_per_address_max: 64,
             handshake_timeout_s: 5,
             requests_per_s: 500,
             unknown_requests_per_s: 20,
+            all_requests_per_s: 20_000,
+            calls_per_identity_max: 256,
+            calls_max: 65_536,
+            uploads_max: 8,
+            upload_part_s: 300,
+            upload_least_kb_per_s: 256,
+            upload_wait_s: 120,
+            open_bytes_per_identity_mb: 32 << 10,
         }
     }
 }
 
 impl Limits {
     fn read(section: &mut Section) -> Self {
-        let d = Self::default();
-        let mut count = |key, default| section.count(key, 1..=1_000_000, Some(default));
-        Self {
-            connections_max: count("connections_max", d.connections_max),
-            connections_per_identity_max: count(
-                "connections_per_identity_max",
-                d.connections_per_identity_max,
+        let mut limits = Self::default();
+        for (key, limit) in [
+            ("connections_max", &mut limits.connections_max),
+            ("connections_per_identity_max", &mut limits.connections_per_identity_max),
+            ("unknown_connections_max", &mut limits.unknown_connections_max),
+            (
+                "unknown_connections_per_address_max",
+                &mut limits.unknown_connections_per_address_max,
             ),
-            unknown_connections_max: count("unknown_connections_max", d.unknown_connections_max),
-            handshakes_max: count("handshakes_max", d.handshakes_max),
-            handshakes_per_address_max: count(
-                "handshakes_per_address_max",
-                d.handshakes_per_address_max,
-            ),
-            handshake_timeout_s: count("handshake_timeout_s", d.handshake_timeout_s),
-            requests_per_s: count("requests_per_s", d.requests_per_s),
-            unknown_requests_per_s: count("unknown_requests_per_s", d.unknown_requests_per_s),
+            ("handshakes_max", &mut limits.handshakes_max),
+            ("handshakes_per_address_max", &mut limits.handshakes_per_address_max),
+            ("handshake_timeout_s", &mut limits.handshake_timeout_s),
+            ("requests_per_s", &mut limits.requests_per_s),
+            ("unknown_requests_per_s", &mut limits.unknown_requests_per_s),
+            ("all_requests_per_s", &mut limits.all_requests_per_s),
+            ("calls_per_identity_max", &mut limits.calls_per_identity_max),
+            ("calls_max", &mut limits.calls_max),
+            ("uploads_max", &mut limits.uploads_max),
+            ("upload_part_s", &mut limits.upload_part_s),
+            ("upload_least_kb_per_s", &mut limits.upload_least_kb_per_s),
+            ("upload_wait_s", &mut limits.upload_wait_s),
+            ("open_bytes_per_identity_mb", &mut limits.open_bytes_per_identity_mb),
+        ] {
+            *limit = section.count(key, 1..=1_000_000, Some(*limit));
         }
+        limits
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::blobs::Blobs;
-use crate::config::KeepUpdates;
+use crate::config::{Config, KeepUpdates};
 use crate::ingest::Uploads;
 use crate::replica::Replica;
 use crate::specs::Specs;
@@ -32,6 +32,8 @@ pub(crate) struct Hub {
     pub(crate) wakes: Wakes,
     pub(crate) uploads: Uploads,
     pub(crate) keep_updates: KeepUpdates,
+    /// What one client may have on the disk in updates that are not folded yet.
+    pub(crate) open_bytes_max: u64,
     pub(crate) replica: Replica,
     pub(crate) started: Instant,
 }
@@ -41,14 +43,26 @@ impl Hub {
     pub(crate) fn new(
         store: Store,
         blobs: Blobs,
-        keep_updates: KeepUpdates,
+        config: &Config,
         replica: Replica,
     ) -> (Arc<Self>, mpsc::Receiver<Hint>) {
         let specs = Specs::new(store.clone());
         let started = Instant::now();
         let (wakes, outbox) = Wakes::new();
-        let uploads = Uploads::default();
-        let hub = Self { store, blobs, specs, wakes, uploads, keep_updates, replica, started };
+        let uploads = Uploads::new(&config.limits);
+        let open_bytes_max = u64::from(config.limits.open_bytes_per_identity_mb) << 20;
+        let keep_updates = config.keep_updates;
+        let hub = Self {
+            store,
+            blobs,
+            specs,
+            wakes,
+            uploads,
+            keep_updates,
+            open_bytes_max,
+            replica,
+            started,
+        };
         (Arc::new(hub), outbox)
     }
 }

@@ -5,6 +5,8 @@
 //! wire's words. `status` is the only table from error to gRPC code.
 
 mod access;
+mod body;
+mod calls;
 mod door;
 mod enrollment;
 mod federation;
@@ -46,10 +48,6 @@ const FRAME_BYTES: u32 = 1 << 20;
 /// How long open calls may take to finish after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Largest message of an enrolment: a certificate request and a token.
-const ENROLLMENT_BYTES_MAX: usize = 16 << 10;
-/// Largest of an operator's messages: a spec of its longest, and a little.
-const OPERATOR_BYTES_MAX: usize = 2 << 20;
 /// Largest list of headers of a call.
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
@@ -78,7 +76,7 @@ pub(crate) async fn serve(
     let gate = Arc::new(Gate::new(hub.store.clone(), keeper, &limits));
     let participants =
         participant::Participants { hub: hub.clone(), gate: gate.clone(), stop: stop.clone() };
-    let jobs = job::Jobs { hub: hub.clone(), gate: gate.clone(), stop: stop.clone() };
+    let jobs = job::Jobs { hub: hub.clone(), stop: stop.clone() };
     let enrollment = enrollment::Enrollment { gate: gate.clone() };
     let federation = federation::Federation { hub: hub.clone(), gate: gate.clone() };
     let mut router = Server::builder()
@@ -91,15 +89,13 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .layer(GateLayer(gate.clone()))
         .add_service(health)
+        // How long a message of each method may be is for `access` to say; `body` counts.
         .add_service(
             ParticipantServiceServer::new(participants)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .add_service(
-            EnrollmentServiceServer::new(enrollment)
-                .max_decoding_message_size(ENROLLMENT_BYTES_MAX),
-        )
-        .add_service(JobServiceServer::new(jobs).max_decoding_message_size(OPERATOR_BYTES_MAX))
+        .add_service(EnrollmentServiceServer::new(enrollment))
+        .add_service(JobServiceServer::new(jobs))
         .add_service(RoundServiceServer::new(round::Rounds { hub }))
         .add_service(FederationServiceServer::new(federation));
     match (reflection().build_v1(), reflection().build_v1alpha()) {

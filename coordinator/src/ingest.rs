@@ -1,11 +1,13 @@
 //! What clients send: polls, heartbeats, updates, failures. Stateless: any replica can take any of
 //! it, because everything that must be remembered is a row before the answer goes out.
 
+mod places;
 mod poll;
 mod upload;
 
+pub(crate) use places::Uploads;
 pub(crate) use poll::{Polled, poll};
-pub(crate) use upload::{Uploads, held, upload};
+pub(crate) use upload::{held, upload};
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use tributary_proto::convert::{CallerId, WireFault};
 use crate::blobs::BlobError;
 use crate::driver::Hub;
 use crate::specs::{Spec, SpecError};
-use crate::store::{RejectionRow, StoreError, TaskView, UpdateRow};
+use crate::store::{IDENTITY_HELD, RejectionRow, StoreError, TaskView, UpdateRow};
 
 /// Why something of a client's was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,30 @@ pub(crate) enum IngestError {
     /// The client sends too many updates at once.
     #[error("too many uploads of this client at once: wait for the others' receipts")]
     TooMany,
+    /// Everybody's places are in use.
+    #[error("others upload and more wait: try again")]
+    Busy,
+    /// The client sends ever other updates for one task.
+    #[error("too many different updates of one task: it goes to another client")]
+    TooManyUpdates,
+    /// The client has too much on the disk.
+    #[error(
+        "expected at most {max} bytes of this client's updates that are not folded yet, found \
+         {total}: try again when rounds have ended"
+    )]
+    Quota {
+        /// What it would be.
+        total: u64,
+        /// What it may be.
+        max: u64,
+    },
+    /// Another process of the same identity is at work.
+    #[error(
+        "another agent with this identity is at work: stop one of them, or wait until it has been \
+         silent for {} s; each machine needs an identity and a state folder of its own",
+        IDENTITY_HELD.as_secs()
+    )]
+    IdentityInUse,
     /// The store failed; it is ours.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,6 +157,8 @@ pub(crate) async fn failure(
     reason: String,
     by_site: bool,
 ) -> Result<(), IngestError> {
+    // A peer's words go to logs, tables and terminals, and Postgres takes no NUL.
+    let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
     let known = known(hub, task).await?;
     if by_site && known.view.task.client == caller.client {
         // Before the task ends: nobody draws this client anew in between.

@@ -21,14 +21,15 @@ mod save;
 mod sql;
 mod tasks;
 
+pub use clients::IDENTITY_HELD;
 pub use collection::FinalRound;
 pub use error::StoreError;
 pub use hints::{HINT_BYTES_MAX, Session};
 pub use leases::{Holder, LeaseToken};
 pub use rows::{
     AuditEvent, By, CertificateRow, CheckpointRow, ClientHello, ClientRow, CreatedJob, EventRow,
-    IdentityRow, JobChanges, JobRow, NewCertificate, NewJob, Redeemed, RefusalRow, RejectionRow,
-    RoundRow, TaskView, TokenRow, UpdateRow,
+    Greeting, IdentityRow, JobChanges, JobRow, NewCertificate, NewJob, Redeemed, RefusalRow,
+    RejectionRow, RoundRow, TaskView, TokenRow, UpdateRow,
 };
 
 use database::Database;

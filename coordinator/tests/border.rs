@@ -36,8 +36,14 @@ fn spec(features: usize) -> String {
 }
 
 async fn world(features: usize) -> World {
+    world_with(features, |_| {}).await
+}
+
+async fn world_with(features: usize, tune: impl FnOnce(&mut Config)) -> World {
     let dir = tempfile::tempdir().expect("a folder");
-    let coordinator = Coordinator::start(&Config::embedded(dir.path())).await.expect("start");
+    let mut config = Config::embedded(dir.path());
+    tune(&mut config);
+    let coordinator = Coordinator::start(&config).await.expect("start");
     let at = format!("http://{}", coordinator.address());
     let channel = Channel::from_shared(at).expect("address").connect().await.expect("connect");
     World { coordinator, channel, spec: spec(features), _dir: dir }
@@ -381,5 +387,238 @@ async fn malformed_polls_name_the_field() {
     let mut rounds = RoundServiceClient::new(world.channel.clone());
     let request = v1::GetRoundRequest { job: "none".to_owned(), number: 1 };
     assert_eq!(rounds.get_round(request).await.expect_err("none").code(), Code::NotFound);
+    world.coordinator.stop().await.expect("stopped");
+}
+
+impl World {
+    /// A whole checkpoint, as an operator fetches it.
+    async fn checkpoint(&self, job: &str, round: u32) -> (Digest, String) {
+        let request = v1::DownloadCheckpointRequest {
+            job: job.to_owned(),
+            round: Some(round),
+            ..v1::DownloadCheckpointRequest::default()
+        };
+        let mut jobs = JobServiceClient::new(self.channel.clone());
+        let mut chunks = jobs.download_checkpoint(request).await.expect("a model").into_inner();
+        let (mut whole, mut digest) = (Vec::new(), String::new());
+        while let Some(chunk) = chunks.message().await.expect("chunk") {
+            whole.extend_from_slice(&chunk.data);
+            digest = chunk.digest;
+        }
+        (Digest::of(&whole), digest)
+    }
+
+    async fn audited(&self, action: &str) -> usize {
+        let request = v1::ListAuditRequest { after_sequence: 0, page_size: 1000 };
+        let mut federation =
+            v1::federation_service_client::FederationServiceClient::new(self.channel.clone());
+        let lines = federation.list_audit(request).await.expect("the audit").into_inner().lines;
+        lines.iter().filter(|line| line.action == action).count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_id_that_is_used_again_leaves_the_first_job_s_checkpoint_alone() {
+    let world = world(3).await;
+    let job = world.submit().await;
+    let (content, digest) = world.checkpoint(&job, 0).await;
+    assert_eq!(content.to_string(), digest);
+    let again = |spec: String| {
+        let mut jobs = JobServiceClient::new(world.channel.clone());
+        let request_id = "one".to_owned();
+        let request = v1::CreateJobRequest { request_id, spec, validate_only: false };
+        async move { jobs.create_job(request).await }
+    };
+    // The same job's name, and so its id; another seed, and so another first checkpoint. Some at
+    // once: none of them may write over the first one's in the time between look and write.
+    let mut tries = tokio::task::JoinSet::new();
+    for seed in 4..10 {
+        tries.spawn(again(world.spec.replace("seed = 3", &format!("seed = {seed}"))));
+    }
+    while let Some(answer) = tries.join_next().await {
+        let refused = answer.expect("it ran").expect_err("another spec");
+        assert_eq!(
+            (refused.code(), reason(&refused).as_deref()),
+            (Code::AlreadyExists, Some("request_id_reused"))
+        );
+    }
+    let same = again(world.spec.clone()).await.expect("the same request is answered again");
+    assert_eq!(same.into_inner().job.expect("a job").job_id, job);
+    assert_eq!(world.checkpoint(&job, 0).await, (content, digest), "the same bytes");
+    assert_eq!(world.audited("job_created").await, 1, "a repetition is no second act");
+    assert_eq!(world.audited("model_downloaded").await, 2);
+    world.coordinator.stop().await.expect("stopped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_specs_with_one_request_id_at_once_one_wins_with_its_own_checkpoint() {
+    let world = world(3).await;
+    let mut tries = tokio::task::JoinSet::new();
+    for seed in 0..8 {
+        let mut jobs = JobServiceClient::new(world.channel.clone());
+        let spec = world.spec.replace("seed = 3", &format!("seed = {seed}"));
+        let request_id = "one".to_owned();
+        let request = v1::CreateJobRequest { request_id, spec, validate_only: false };
+        tries.spawn(async move { jobs.create_job(request).await });
+    }
+    let answers = tries.join_all().await;
+    let made: Vec<_> = answers.into_iter().flatten().collect();
+    assert_eq!(made.len(), 1, "one request id, one job");
+    let job = made[0].get_ref().job.clone().expect("a job");
+    let (content, digest) = world.checkpoint(&job.job_id, 0).await;
+    assert_eq!((content.to_string(), &digest), (digest.clone(), &job.checkpoint_digest));
+    world.coordinator.stop().await.expect("stopped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_s_words_are_kept_without_what_a_terminal_would_do() {
+    let world = world(3).await;
+    let job = world.submit().await;
+    let [a, _] = world.tasks(3).await;
+    let request = v1::ReportFailureRequest {
+        caller: caller("a"),
+        task_id: a.task_id,
+        reason: "\u{1b}[2J\u{1b}]0;gone\u{7} no\0 memory\r\n".to_owned(),
+        refused_by_site: false,
+    };
+    world.participants().report_failure(request).await.expect("taken");
+    let request = v1::GetRoundRequest { job, number: 1 };
+    let mut rounds = RoundServiceClient::new(world.channel.clone());
+    let answer = rounds.get_round(request).await.expect("a round").into_inner();
+    let told: Vec<v1::Round> = answer.round.into_iter().chain(answer.missed).collect();
+    let reasons: Vec<&str> =
+        told.iter().flat_map(|round| &round.tasks).map(|task| task.reason.as_str()).collect();
+    assert!(reasons.contains(&"[2J]0;gone no memory"), "{reasons:?}");
+    world.coordinator.stop().await.expect("stopped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_fetch_what_its_own_tasks_begin_with_and_nothing_after_a_refusal() {
+    let world = world(3).await;
+    let job = world.submit().await;
+    let [a, b] = world.tasks(3).await;
+    let fetch = |client: &str, digest: &str| {
+        let (caller, digest) = (caller(client), digest.to_owned());
+        let mut client = world.participants();
+        let request = v1::FetchBlobRequest { caller, digest, offset: 0 };
+        async move { client.fetch_blob(request).await.map(|_| ()) }
+    };
+    fetch("a", &a.checkpoint_digest).await.expect("its task's");
+    let refusal = v1::ReportFailureRequest {
+        caller: caller("a"),
+        task_id: a.task_id.clone(),
+        reason: "not this job".to_owned(),
+        refused_by_site: true,
+    };
+    world.participants().report_failure(refusal).await.expect("refused");
+    let refused = fetch("a", &a.checkpoint_digest).await.expect_err("it refused the job");
+    assert_eq!(reason(&refused).as_deref(), Some("blob_not_found"));
+    // Others do the round without it; what came of it is theirs to see.
+    let c = world.poll("c", 3, 20_000).await.expect("c is asked instead");
+    let good = Update::of(&world.spec, &[0.25; 8]);
+    world.send(good.header("b", &b.task_id), good.all_chunks()).await.expect("b");
+    world.send(good.header("c", &c.task_id), good.all_chunks()).await.expect("c");
+    let done = world.completed(&job).await;
+    fetch("b", &done.checkpoint_digest).await.expect("it helped to make it");
+    fetch("a", &done.checkpoint_digest).await.expect_err("a later one");
+    world.coordinator.stop().await.expect("stopped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_cannot_fill_the_disk_with_ever_other_updates_of_one_task() {
+    // Two parts: an upload that breaks off leaves one behind.
+    let features = 1 << 20;
+    let world = world(features as usize).await;
+    let job = world.submit().await;
+    let [a, _] = world.tasks(features).await;
+    let mut left = 0;
+    let refused = loop {
+        let values = vec![left as f32 * 1e-3; 2 * features as usize + 2];
+        let update = Update::of(&world.spec, &values);
+        let cut = world.send(update.header("a", &a.task_id), update.chunks(0..1)).await;
+        let error = cut.expect_err("it is cut");
+        if reason(&error).as_deref() != Some("damaged_in_transfer") {
+            break error;
+        }
+        left += 1;
+        assert!(left < 10, "every one of them stays on the disk");
+    };
+    assert_eq!((left, reason(&refused).as_deref()), (4, Some("too_many_updates")));
+    assert_eq!(world.refusals(&job).await, ["too_many_updates"]);
+    let c = world.poll("c", features, 20_000).await.expect("another client is asked instead");
+    assert_eq!(c.job_id, job);
+    world.coordinator.stop().await.expect("stopped");
+}
+
+/// How far the disk is from its reserve when the test below begins, and what then fills it.
+const GAP: u64 = 512 << 20;
+/// See [`GAP`].
+const BALLAST: u64 = 1 << 30;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_in_the_middle_of_an_upload_loses_nothing_that_was_acknowledged() {
+    let features = 1 << 20;
+    let ballast = tempfile::NamedTempFile::new().expect("a file");
+    let disk = rustix::fs::statvfs(ballast.path().parent().expect("a folder")).expect("a disk");
+    let free = disk.f_bavail * disk.f_frsize;
+    if free < 2 * BALLAST {
+        tributary_testing::skip::skip("the disk of temporary files has less than 2 GiB free");
+        return;
+    }
+    let reserve_mb = u32::try_from((free - GAP) >> 20).unwrap_or(u32::MAX);
+    let world = world_with(features as usize, |config| config.disk_reserve_mb = reserve_mb).await;
+    let job = world.submit().await;
+    let [a, b] = world.tasks(features).await;
+    let values: Vec<f32> = (0..2 * features + 2).map(|i| (i % 89) as f32 * 1e-3).collect();
+    let update = Update::of(&world.spec, &values);
+    let header = update.header("a", &a.task_id);
+    let before = world.send(update.header("b", &b.task_id), update.all_chunks()).await.expect("b");
+
+    // One part of a's is on the disk when the disk fills up; the other one comes after.
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    let first = v1::UploadUpdateRequest { message: Some(Message::Header(header.clone())) };
+    sender.send(first).await.expect("sent");
+    let mut client = world.participants();
+    let receiver = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let answer = tokio::spawn(async move { client.upload_update(receiver).await });
+    for chunk in update.chunks(0..1) {
+        sender.send(chunk).await.expect("sent");
+    }
+    let held = || async {
+        let request = v1::GetUploadRequest {
+            caller: caller("a"),
+            task_id: a.task_id.clone(),
+            update_digest: header.update_digest.clone(),
+            bytes: header.bytes,
+        };
+        world.participants().get_upload(request).await.expect("held").into_inner().held_parts
+    };
+    for _ in 0..600 {
+        if held().await == [0] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(held().await, [0]);
+    let flags = rustix::fs::FallocateFlags::empty();
+    rustix::fs::fallocate(ballast.as_file(), flags, 0, BALLAST).expect("there was room for it");
+    for chunk in update.chunks(1..2) {
+        sender.send(chunk).await.expect("sent");
+    }
+    let refused = answer.await.expect("it ran").expect_err("there is no room");
+    assert_eq!(
+        (refused.code(), reason(&refused).as_deref()),
+        (Code::ResourceExhausted, Some("disk_full"))
+    );
+    assert!(tributary_proto::fault::retry_after(&refused) > Some(Duration::ZERO));
+    assert_eq!(held().await, [0], "what came before it stays");
+    let again = world.send(update.header("b", &b.task_id), update.all_chunks()).await;
+    assert_eq!(again.expect("its receipt stands"), before);
+
+    drop(ballast);
+    let rest = update.chunks(1..2);
+    let receipt = world.send(header, rest).await.expect("room again: only the rest is sent");
+    assert_eq!(receipt.reason, "accepted");
+    assert_eq!(world.completed(&job).await.rounds_committed, 1);
     world.coordinator.stop().await.expect("stopped");
 }

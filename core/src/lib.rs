@@ -12,6 +12,7 @@ pub mod digest;
 pub mod document;
 pub mod fault;
 pub mod identity;
+pub mod instance;
 pub mod metrics;
 pub mod model;
 pub mod name;

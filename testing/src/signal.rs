@@ -1,8 +1,8 @@
-//! The two system calls that the standard library lacks: `kill` and `geteuid`. The only module of
-//! this crate with `unsafe`: both calls take plain integers and touch no memory of ours.
-#![allow(unsafe_code)]
+//! Signals to processes and to their groups, and whether this one runs as root.
 
 use std::io;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 
 /// Who gets a signal.
 #[derive(Debug, Clone, Copy)]
@@ -19,15 +19,18 @@ pub(crate) enum Target {
 /// As `kill(2)`; an id that is no process id is refused, because 0 and -1 mean "everybody".
 pub(crate) fn send(target: Target, signal: i32) -> io::Result<()> {
     let (Target::Process(id) | Target::Group(id)) = target;
-    let id = i32::try_from(id).ok().filter(|id| *id > 1);
-    let id = id.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no process id"))?;
-    let id = if matches!(target, Target::Group(_)) { -id } else { id };
-    // SAFETY: `kill` takes two integers and reads no memory of this process.
-    if unsafe { libc::kill(id, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let refused = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let id = i32::try_from(id).ok().filter(|id| *id > 1).and_then(Pid::from_raw);
+    let id = id.ok_or_else(|| refused("no process id"))?;
+    let signal = Signal::from_named_raw(signal).ok_or_else(|| refused("no signal"))?;
+    match target {
+        Target::Process(_) => kill_process(id, signal)?,
+        Target::Group(_) => kill_process_group(id, signal)?,
+    }
+    Ok(())
 }
 
 /// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
-    // SAFETY: `geteuid` takes nothing and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    geteuid().is_root()
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: its steps, in order, each with its name and how long it took.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -106,7 +106,8 @@ fn deny() -> anyhow::Result<Outcome> {
         return Ok(Outcome::Skipped("cargo-deny is not installed"));
     }
     succeed(xtask::cargo().args(["deny", "--locked", "check", "bans", "licenses", "sources"]))?;
-    if has_advisories() {
+    if let Some(database) = advisories() {
+        println!("the advisories of {}", database_date(&database));
         succeed(xtask::cargo().args(["deny", "--locked", "--offline", "check", "advisories"]))
     } else {
         println!(
@@ -116,13 +117,23 @@ fn deny() -> anyhow::Result<Outcome> {
     }
 }
 
-/// Whether cargo-deny has fetched a database of advisories (a repository in its folder) before.
-fn has_advisories() -> bool {
+/// The database of advisories (a repository in cargo-deny's folder), where one was fetched before.
+fn advisories() -> Option<PathBuf> {
     let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
     let folder = cargo.or_else(home).map(|folder| folder.join("advisory-dbs"));
     let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
-    entries.into_iter().flatten().flatten().any(|entry| entry.path().join(".git").is_dir())
+    let mut folders = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    folders.find(|path| path.join(".git").is_dir())
+}
+
+/// When its newest advisory was added: what came later is not checked.
+fn database_date(database: &Path) -> String {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(database).args(["log", "-1", "--format=%cs"]);
+    let said = command.output().ok().filter(|output| output.status.success());
+    let date = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    date.filter(|date| !date.is_empty()).unwrap_or_else(|| "an unknown date".to_owned())
 }
 
 fn compose() -> anyhow::Result<Outcome> {

@@ -7,19 +7,20 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use tributary_core::audit::{AuditChain, AuditLine};
-use tributary_proto::convert::audit_from_wire;
+use tributary_core::digest::Digest;
+use tributary_proto::convert::{audit_from_wire, digest_from_wire};
 use tributary_proto::v1;
 
 use crate::args::{Audit, Output};
 use crate::connect::{federation, said};
 use crate::jobs::print_json;
-use crate::table::{Align, Table, short};
+use crate::table::{Align, Table, short, when};
 
 /// Lines that are asked for at once.
 const PAGE: u32 = 1000;
 
 pub(crate) async fn run(at: &str, args: Audit, out: Output) -> anyhow::Result<()> {
-    let lines = fetch(at).await?;
+    let (lines, head) = fetch(at).await?;
     match args {
         Audit::List { last } => {
             let from = if last == 0 { 0 } else { lines.len().saturating_sub(last) };
@@ -36,21 +37,28 @@ pub(crate) async fn run(at: &str, args: Audit, out: Output) -> anyhow::Result<()
             }
             Ok(())
         }
-        Audit::Verify { against } => verify(&lines, against.as_deref(), out),
+        Audit::Verify { against } => verify(&lines, &head, against.as_deref(), out),
     }
 }
 
-async fn fetch(at: &str) -> anyhow::Result<Vec<AuditLine>> {
+/// Where the coordinator says that the chain ends.
+struct Head {
+    sequence: u64,
+    digest: Digest,
+}
+
+async fn fetch(at: &str) -> anyhow::Result<(Vec<AuditLine>, Head)> {
     let mut client = federation(at).await?;
     let mut lines: Vec<AuditLine> = Vec::new();
     loop {
         let after_sequence = lines.last().map_or(0, |line| line.sequence);
         let request = v1::ListAuditRequest { after_sequence, page_size: PAGE };
-        let page = client.list_audit(request).await.map_err(said)?.into_inner().lines;
-        if page.is_empty() {
-            return Ok(lines);
+        let page = client.list_audit(request).await.map_err(said)?.into_inner();
+        if page.lines.is_empty() {
+            let digest = digest_from_wire("head_digest", &page.head_digest)?;
+            return Ok((lines, Head { sequence: page.head_sequence, digest }));
         }
-        for line in page {
+        for line in page.lines {
             let line = audit_from_wire(line)?;
             // A page that goes back would be asked for without end.
             ensure!(line.sequence > after_sequence, "the audit's lines do not ascend");
@@ -65,7 +73,12 @@ struct Verified {
     head: String,
 }
 
-fn verify(lines: &[AuditLine], against: Option<&Path>, out: Output) -> anyhow::Result<()> {
+fn verify(
+    lines: &[AuditLine],
+    head: &Head,
+    against: Option<&Path>,
+    out: Output,
+) -> anyhow::Result<()> {
     let mut chain = AuditChain::default();
     for line in lines {
         ensure!(
@@ -74,6 +87,15 @@ fn verify(lines: &[AuditLine], against: Option<&Path>, out: Output) -> anyhow::R
             chain.sequence + 1
         );
     }
+    // The head was read before the last, empty page: the lines reach it.
+    ensure!(
+        (chain.sequence, chain.digest) == (head.sequence, head.digest),
+        "the lines end at {} with {}, the chain's head is line {} with {}: the end was cut",
+        chain.sequence,
+        chain.digest,
+        head.sequence,
+        head.digest
+    );
     if let Some(path) = against {
         compare(lines, path)?;
     }
@@ -106,6 +128,7 @@ fn compare(lines: &[AuditLine], path: &Path) -> anyhow::Result<()> {
 fn render(lines: &[AuditLine]) -> String {
     let mut table = Table::new(&[
         ("#", Align::Right),
+        ("WHEN (UTC)", Align::Left),
         ("WHO", Align::Left),
         ("FROM", Align::Left),
         ("WHAT", Align::Left),
@@ -117,6 +140,7 @@ fn render(lines: &[AuditLine]) -> String {
     for line in lines {
         table.row(vec![
             line.sequence.to_string(),
+            when(line.at_us),
             line.actor.clone(),
             line.address.clone(),
             line.action.clone(),

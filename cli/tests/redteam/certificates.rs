@@ -242,3 +242,22 @@ async fn an_external_authority_s_members_come_in_until_they_are_revoked() {
     world.revoke(Role::Viewer, "vera").await;
     assert_eq!(refusal(list_jobs(channel).await).1, "certificate_revoked");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_federation_that_lost_its_authority_is_not_open_to_everybody() {
+    let world = World::start(|_| {}).await;
+    let mut config = world.config.clone();
+    world.coordinator.stop().await.expect("stopped");
+    // Only the certificate is gone: half an authority.
+    let (current, away) = (config.ca_dir.join("current.pem"), config.ca_dir.join("away"));
+    std::fs::rename(&current, &away).expect("moved");
+    let error = Coordinator::start(&config).await.err().expect("it must not serve");
+    assert!(format!("{error:#}").contains("half a certificate authority"), "{error:#}");
+    std::fs::rename(&away, &current).expect("moved back");
+    // The whole folder is another one: on loopback everybody would be let in.
+    let ca_dir = std::mem::replace(&mut config.ca_dir, world.config.data_dir.join("nowhere"));
+    let error = Coordinator::start(&config).await.err().expect("it must not serve");
+    assert!(format!("{error:#}").contains("1 identities"), "{error:#}");
+    config.ca_dir = ca_dir;
+    Coordinator::start(&config).await.expect("with it, it serves").stop().await.expect("stopped");
+}

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
-use tributary_core::codec;
 use tributary_core::identity::Role;
 use tributary_proto::v1;
 use v1::job_service_client::JobServiceClient;
 
-use crate::world::{PATIENCE, World, caller, refusal};
+use crate::uploads::{send, update_of};
+use crate::world::{PATIENCE, Somebody, World, caller, is_cut, shake, spec};
 
 /// Connections that say nothing. With both ends in this process, a limit of 1024 open files allows
 /// no more.
@@ -35,7 +35,7 @@ async fn silent_connections_stop_no_round_and_are_dropped() {
         assert!(!matches!(read.expect("dropped"), Ok(1..)), "nothing is said to the silent");
     }
     let channel = world.connect(&a.credential).await;
-    let again = crate::world::Somebody { credential: a.credential, channel };
+    let again = Somebody { credential: a.credential, channel };
     again.poll("site-a", 3, 0).await.expect("a new connection is taken");
 }
 
@@ -74,7 +74,7 @@ async fn one_identity_s_flood_is_its_own_trouble() {
     let world = World::start(|config| config.limits.requests_per_s = 20).await;
     let (flooder, calm) =
         (world.enroll(Role::Viewer, "eve").await, world.enroll(Role::Viewer, "vera").await);
-    let list = |who: &crate::world::Somebody| {
+    let list = |who: &Somebody| {
         let mut jobs = JobServiceClient::new(who.channel.clone());
         async move { jobs.list_jobs(v1::ListJobsRequest::default()).await }
     };
@@ -120,141 +120,162 @@ async fn connections_of_one_identity_are_counted() {
     let calm = world.enroll(Role::Viewer, "vera").await;
     let list = v1::ListJobsRequest::default();
     JobServiceClient::new(calm.channel).list_jobs(list).await.expect("another comes in");
+    let lines = world.audit().await;
+    let line = lines.iter().find(|line| line.action == "too_many_connections").expect("audited");
+    assert_eq!(line.actor, "viewer/eve", "its certificate says whose they are");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn uploads_of_one_client_are_counted_and_a_lying_header_is_refused() {
-    use v1::upload_update_request::Message;
-    let world = World::start(|_| {}).await;
-    let a = world.enroll(Role::Client, "site-a").await;
-    world.submit(3, 1).await;
-    let task = a.poll("site-a", 3, 20_000).await.expect("polled").expect("a task");
-    let part = tributary_core::digest::Digest::of(b"part");
-    let header = |bytes: u64| {
-        let digest = codec::update_digest(bytes, &[part]);
-        v1::UploadHeader {
-            caller: caller("site-a"),
-            task_id: task.task_id.clone(),
-            update_digest: digest.to_string(),
-            bytes,
-            part_digests: vec![part.as_bytes().to_vec().into()],
-            examples: 5,
-            statistics: Some(v1::Statistics {
-                examples: 5,
-                loss_sum: 0,
-                classes: 2,
-                confusion: vec![5, 0, 0, 0],
-                correct: 5,
-                top_k: 5,
-                scores: [vec![5], vec![0; 1023]].concat(),
-                values: vec![],
-            }),
-        }
-    };
-    // Terabytes announced in a small message.
-    for bytes in [u64::MAX, 1 << 50, 0] {
-        let first = v1::UploadUpdateRequest { message: Some(Message::Header(header(bytes))) };
-        let answer = a.participant().upload_update(tokio_stream::iter([first])).await;
-        assert_eq!(refusal(answer).0, Code::InvalidArgument, "{bytes}");
-    }
-    let bytes = codec::update_len(8);
-    let mut open = Vec::new();
-    let mut answers = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let (sender, receiver) = tokio::sync::mpsc::channel(2);
-        let first = v1::UploadUpdateRequest { message: Some(Message::Header(header(bytes))) };
-        sender.send(first).await.expect("sent");
-        open.push(sender);
-        let mut client = a.participant();
-        let receiver = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        answers.spawn(async move { client.upload_update(receiver).await });
-    }
-    for _ in 0..2 {
-        let answer = answers.join_next().await.expect("one is refused").expect("it ran");
-        let refused = refusal(answer);
-        assert_eq!(refused, (Code::ResourceExhausted, "too_many_uploads".to_owned()));
-    }
-    drop(open);
-    while let Some(answer) = answers.join_next().await {
-        let refused = refusal(answer.expect("it ran"));
-        assert_eq!(refused.1, "damaged_in_transfer", "the other two were waited for");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_what_is_new_and_says_when_to_come_again() {
-    let world = World::start(|_| {}).await;
-    let a = world.enroll(Role::Client, "site-a").await;
-    world.submit(3, 1).await;
-    let task = a.poll("site-a", 3, 20_000).await.expect("polled").expect("a task");
-    let mut config = world.config.clone();
-    world.coordinator.stop().await.expect("stopped");
-    // No disk of this world has four exabytes to spare.
-    config.disk_reserve_mb = u32::MAX;
-    let full = tributary_coordinator::app::Coordinator::start(&config).await.expect("start");
-    let at = format!("https://localhost:{}", full.address().port());
-    let remote = tributary_client::rpc::Remote::secure(&at, &a.credential).expect("a remote");
-    let channel = remote.connect().await.expect("connected");
-    let a = crate::world::Somebody { credential: a.credential, channel };
-    let update = update_of(&task, &[0.5; 8]);
-    let status = send(&a, &update).await.expect_err("no room");
-    assert_eq!(tributary_proto::fault::reason(&status).as_deref(), Some("disk_full"));
-    assert!(tributary_proto::fault::retry_after(&status) > Some(Duration::ZERO));
-    full.stop().await.expect("stopped");
-    config.disk_reserve_mb = 0;
-    let roomy = tributary_coordinator::app::Coordinator::start(&config).await.expect("start");
-    let at = format!("https://localhost:{}", roomy.address().port());
-    let remote = tributary_client::rpc::Remote::secure(&at, &a.credential).expect("a remote");
-    let channel = remote.connect().await.expect("connected");
-    let a = crate::world::Somebody { credential: a.credential, channel };
-    let receipt = send(&a, &update).await.expect("room again: the same update is taken");
-    assert_eq!(receipt.reason, "accepted");
-    let replayed = send(&a, &update).await.expect("a replay gives the same receipt");
-    assert_eq!(receipt, replayed);
-}
-
-type Messages = Vec<v1::UploadUpdateRequest>;
-
-fn update_of(task: &v1::Task, values: &[f32]) -> Messages {
-    use v1::upload_update_request::Message;
-    let spec = tributary_core::spec::JobSpec::parse(&task.spec).expect("a spec");
-    let (mut bytes, mut hasher) = (Vec::new(), codec::ManifestHasher::new());
-    codec::write_update(spec.model.schema().digest(), values, |piece| {
-        bytes.extend_from_slice(piece);
-        Ok::<(), std::convert::Infallible>(())
+async fn one_address_cannot_take_every_place_of_those_who_enroll() {
+    let few = 3;
+    let world = World::start(|config| {
+        config.limits.unknown_connections_per_address_max = few;
     })
-    .expect("written");
-    hasher.update(&bytes);
-    let manifest = hasher.finish();
-    let parts = manifest.parts.iter().map(|part| part.as_bytes().to_vec().into()).collect();
-    let header = v1::UploadHeader {
-        caller: caller("site-a"),
-        task_id: task.task_id.clone(),
-        update_digest: manifest.digest().to_string(),
-        bytes: manifest.len,
-        part_digests: parts,
-        examples: 5,
-        statistics: Some(v1::Statistics {
-            examples: 5,
-            loss_sum: 0,
-            classes: 2,
-            confusion: vec![5, 0, 0, 0],
-            correct: 5,
-            top_k: 5,
-            scores: [vec![5], vec![0; 1023]].concat(),
-            values: vec![],
-        }),
-    };
-    let chunk = v1::UploadChunk { part: 0, data: bytes.into() };
-    let message = |message| v1::UploadUpdateRequest { message: Some(message) };
-    vec![message(Message::Header(header)), message(Message::Chunk(chunk))]
+    .await;
+    let port = world.coordinator.address().port();
+    let trust = world.config.ca_dir.join("current.pem");
+    let versions: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+    let (mut open, mut cut) = (Vec::new(), 0);
+    for _ in 0..8 {
+        let mut stream = shake(port, versions, None, &trust).await.expect("the handshake is free");
+        match is_cut(&mut stream).await {
+            true => cut += 1,
+            false => open.push(stream),
+        }
+    }
+    // The enrolment that the world began with may not have hung up yet.
+    assert!((2..=few as usize).contains(&open.len()) && cut >= 5, "{} open, {cut} cut", open.len());
+    world.submit(3, 1).await;
+    let lines = world.audit().await;
+    let line = lines.iter().find(|line| line.action == "too_many_connections").expect("audited");
+    assert_eq!(line.actor, "unknown");
+    drop(open);
 }
 
-async fn send(
-    who: &crate::world::Somebody,
-    update: &Messages,
-) -> Result<v1::Receipt, tonic::Status> {
-    let messages = tokio_stream::iter(update.clone());
-    let answer = who.participant().upload_update(messages).await?;
-    Ok(answer.into_inner().receipt.expect("a receipt"))
+/// Connections of a flood: a third says nothing, a third shakes hands and says nothing more, a third
+/// breaks off in the middle of its first message.
+const FLOOD: usize = 5000;
+/// Of these, how many knock at once: with both ends in this process each is two open files.
+const AT_ONCE: usize = 500;
+/// Polls of a flood, and how many of them are open at once.
+const POLLS: (usize, usize) = (5000, 250);
+
+/// A job of three rounds, done by one client; its result.
+async fn three_rounds(world: &World, site: &Somebody) -> String {
+    let mut jobs = JobServiceClient::new(world.admin.clone());
+    let request = v1::CreateJobRequest {
+        request_id: "three".to_owned(),
+        spec: spec(3, 1).replace("rounds = 1", "rounds = 3"),
+        validate_only: false,
+    };
+    let job = jobs.create_job(request).await.expect("created").into_inner().job.expect("a job");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let task = site.poll("site-a", 3, 1000).await.expect("whoever behaves is served");
+        if let Some(task) = task {
+            let values = [task.round as f32 * 0.125; 8];
+            let receipt = send(site, &update_of("site-a", &task, &values)).await;
+            assert_eq!(receipt.expect("a receipt").reason, "accepted");
+        }
+        let request = v1::GetJobRequest { job: job.job_id.clone() };
+        let found = jobs.get_job(request).await.expect("a job").into_inner().job.expect("a job");
+        if found.status == "completed" {
+            assert_eq!(found.rounds_committed, 3);
+            return found.result_digest;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{found:?}");
+    }
+}
+
+/// One connection of the flood, held as long as the port holds it.
+async fn knock(port: u16, kind: usize, trust: &std::path::Path) {
+    let versions: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+    let mut byte = [0];
+    match kind % 3 {
+        0 => {
+            let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            let _ = socket.read(&mut byte).await;
+        }
+        1 => {
+            let Ok(mut stream) = shake(port, versions, None, trust).await else { return };
+            // The preface of HTTP/2, letter by letter, and then no more of it.
+            for letter in b"PRI * HT" {
+                if stream.write_all(&[*letter]).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            let _ = stream.read(&mut byte).await;
+        }
+        _ => {
+            let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            // A TLS record of 512 bytes, of which some come.
+            let _ = socket.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc").await;
+            let _ = socket.read(&mut byte).await;
+        }
+    }
+}
+
+/// As many open files as the system lets us have.
+fn raise_open_files() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("a soft limit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_goes_through_a_flood_and_comes_to_the_same_result() {
+    raise_open_files();
+    let calm = World::start(|_| {}).await;
+    let site = calm.enroll(Role::Client, "site-a").await;
+    let undisturbed = three_rounds(&calm, &site).await;
+
+    let world = World::start(|config| {
+        config.limits.handshake_timeout_s = 1;
+        config.limits.requests_per_s = 100;
+    })
+    .await;
+    let site = world.enroll(Role::Client, "site-a").await;
+    let eve = world.enroll(Role::Client, "eve").await;
+    let port = world.coordinator.address().port();
+    let trust = world.config.ca_dir.join("current.pem");
+    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut flood = tokio::task::JoinSet::new();
+    for kind in 0..FLOOD {
+        let (places, trust) = (places.clone(), trust.clone());
+        flood.spawn(async move {
+            let _place = places.acquire_owned().await.expect("open");
+            // What the port lets be is given up by us, so that the next one can knock.
+            let _ = tokio::time::timeout(Duration::from_secs(2), knock(port, kind, &trust)).await;
+        });
+    }
+    let open = std::sync::Arc::new(tokio::sync::Semaphore::new(POLLS.1));
+    let mut polls = tokio::task::JoinSet::new();
+    for _ in 0..POLLS.0 {
+        let (open, mut client) = (open.clone(), eve.participant());
+        polls.spawn(async move {
+            let _open = open.acquire_owned().await.expect("open");
+            let request = v1::PollRequest {
+                caller: caller("eve"),
+                protocol_version: 1,
+                ..v1::PollRequest::default()
+            };
+            client.poll(request).await.map(|_| ())
+        });
+    }
+    let disturbed = three_rounds(&world, &site).await;
+    assert_eq!(disturbed, undisturbed, "the same bytes as if nothing had been");
+    // The flood was one, and ran its course.
+    while let Some(knocked) = flood.join_next().await {
+        knocked.expect("it ran");
+    }
+    let mut refused = 0;
+    while let Some(answer) = polls.join_next().await {
+        if let Err(status) = answer.expect("it ran") {
+            assert!(tributary_proto::fault::retry_after(&status).is_some(), "{status:?}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "{} polls, and none too many", POLLS.0);
+    site.poll("site-a", 3, 0).await.expect("over the same connection as before");
 }

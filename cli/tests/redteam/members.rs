@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use tributary_core::identity::Role;
+use tributary_core::instance::Instance;
 use tributary_proto::v1;
 use v1::enrollment_service_client::EnrollmentServiceClient;
 use v1::federation_service_client::FederationServiceClient;
@@ -254,4 +255,30 @@ async fn the_audit_names_who_did_what_and_its_chain_holds() {
         let line = tributary_proto::convert::audit_from_wire(line).expect("a line");
         assert!(chain.follow(&line), "line {}", line.sequence);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_agent_with_one_identity_is_refused_noticed_and_disturbs_nobody() {
+    let world = World::start(|_| {}).await;
+    let a = world.enroll(Role::Client, "site-a").await;
+    let poll = |instance: &Instance| {
+        let mut client = a.participant();
+        let caller =
+            Some(v1::Caller { client: "site-a".to_owned(), instance_id: instance.to_string() });
+        let request = v1::PollRequest { caller, protocol_version: 1, ..v1::PollRequest::default() };
+        async move { client.poll(request).await.map(|_| ()) }
+    };
+    // The same key and certificate, in another state folder.
+    let (first, second) = (Instance::new(1, 100), Instance::new(2, 200));
+    poll(&first).await.expect("the first one");
+    let refused = poll(&second).await.expect_err("the second one");
+    assert!(tributary_proto::fault::retry_after(&refused) > Some(Duration::ZERO));
+    assert_eq!(refusal(Err::<(), _>(refused)), (Code::AlreadyExists, "identity_in_use".to_owned()));
+    poll(&first).await.expect("the first one goes on");
+    poll(&Instance::new(1, 101)).await.expect("started again, at once");
+    assert_eq!(refusal(poll(&first).await).1, "identity_in_use", "both of one folder");
+    let lines = world.audit().await;
+    let line = lines.iter().find(|line| line.action == "identity_in_use").expect("audited");
+    assert_eq!((line.actor.as_str(), line.target.as_str()), ("client/site-a", "site-a"));
+    assert_eq!(line.outcome, "refused");
 }

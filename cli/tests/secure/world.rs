@@ -107,6 +107,14 @@ impl World {
         self.coordinators.push(process);
     }
 
+    /// The same replica, started again.
+    pub(crate) fn restart_coordinator(&mut self, i: usize) {
+        let listen = format!("127.0.0.1:{}", self.ports[i]);
+        let command = self.coordinator(&["serve", "--listen", &listen], i);
+        self.coordinators[i] = Process::spawn(command).expect("spawn");
+        self.coordinators[i].wait_for_line("serving", PATIENCE).expect("it serves again");
+    }
+
     pub(crate) fn at(&self, replica: usize) -> String {
         format!("https://localhost:{}", self.ports[replica])
     }

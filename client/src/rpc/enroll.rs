@@ -129,6 +129,9 @@ pub async fn renew(address: &str, link: &Link, dir: &Path) -> Result<Credential,
     Ok(credential)
 }
 
+/// Why a certificate is not renewed by the coordinator: another authority gave it.
+const EXTERNAL: &str = "external_certificate";
+
 /// Renews whenever it is due, until stopped. A coordinator that is away is asked again; a refusal is
 /// the agent's own next call's to say.
 pub(crate) async fn keep_fresh(
@@ -148,6 +151,10 @@ pub(crate) async fn keep_fresh(
                     due = credential.renew_at();
                     tracing::info!(identity = %credential.identity(), "certificate renewed");
                     continue;
+                }
+                Err(EnrollError::Refused { reason, message }) if reason == EXTERNAL => {
+                    tracing::warn!(%message, "put the next certificate into place by its means");
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the certificate could not be renewed; trying again");

@@ -6,6 +6,7 @@
 //! CA/next.pem     next.key       trusted already, signs after `promote`
 //! CA/previous.pem                still trusted, until `retire`
 //! CA/external.pem                an authority of somebody else, put here by hand
+//! CA/lock                        held by whoever changes any of these
 //! ```
 //!
 //! A rotation: `rotate` makes the next one and lets it be trusted; after a certificate's life every
@@ -38,6 +39,17 @@ use super::{Authority, AuthorityError, SKEW, serial};
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Most certificates in `external.pem`.
 const EXTERNAL_MAX: usize = 16;
+/// What a folder holds that is, or was, an authority's. One of these without `current.pem` is half an
+/// authority, and never "none": without one a loopback port is open to everybody.
+const PARTS: [&str; 7] = [
+    "federation",
+    "current.key",
+    "next.pem",
+    "next.key",
+    "previous.pem",
+    "external.pem",
+    "current.pem.new",
+];
 
 /// An authority that exists already.
 #[derive(Debug, Clone)]
@@ -57,10 +69,15 @@ pub fn init(
     federation: &FederationName,
     import: Option<&Import>,
 ) -> Result<(), AuthorityError> {
-    if dir.join("current.pem").exists() || dir.join("current.key").exists() {
+    fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
+    // Of two at once, the later one finds what the first one made.
+    let _alone = alone(dir)?;
+    if dir.join("current.pem").exists() {
         return Err(AuthorityError::Exists(dir.display().to_string()));
     }
-    fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
+    if dir.join("current.key").exists() {
+        return Err(half(dir, "current.key"));
+    }
     let (certificate, key) = match import {
         Some(import) => {
             let key = Zeroizing::new(read(&import.key)?);
@@ -79,6 +96,7 @@ pub fn init(
 /// # Errors
 /// When there is a next one already, or a file cannot be written.
 pub fn rotate(dir: &Path) -> Result<(), AuthorityError> {
+    let _alone = alone(dir)?;
     let federation = read_federation(dir)?;
     if dir.join("next.pem").exists() {
         return Err(AuthorityError::Step(
@@ -95,6 +113,7 @@ pub fn rotate(dir: &Path) -> Result<(), AuthorityError> {
 /// # Errors
 /// When there is no next one, or the previous one was not retired.
 pub fn promote(dir: &Path) -> Result<(), AuthorityError> {
+    let _alone = alone(dir)?;
     if !dir.join("next.pem").exists() {
         return Err(AuthorityError::Step("there is no next authority: `ca rotate` makes one"));
     }
@@ -123,6 +142,7 @@ pub fn promote(dir: &Path) -> Result<(), AuthorityError> {
 /// # Errors
 /// When there is none.
 pub fn retire(dir: &Path) -> Result<(), AuthorityError> {
+    let _alone = alone(dir)?;
     let path = dir.join("previous.pem");
     if !path.exists() {
         return Err(AuthorityError::Step(
@@ -134,13 +154,14 @@ pub fn retire(dir: &Path) -> Result<(), AuthorityError> {
 }
 
 impl Authority {
-    /// Reads the folder; `None` where no authority was made.
+    /// Reads the folder; `None` where no authority was ever made.
     ///
     /// # Errors
-    /// When a file is not what it must be.
+    /// When a file is not what it must be, or only part of an authority is there.
     pub fn load(dir: &Path) -> Result<Option<Self>, AuthorityError> {
         if !dir.join("current.pem").exists() {
-            return Ok(None);
+            let left = PARTS.iter().find(|name| dir.join(name).exists());
+            return left.map_or(Ok(None), |name| Err(half(dir, name)));
         }
         let federation = read_federation(dir)?;
         let certificate = read(&dir.join("current.pem"))?;
@@ -228,6 +249,21 @@ fn read_federation(dir: &Path) -> Result<FederationName, AuthorityError> {
         path: path.display().to_string(),
         what: error.to_string(),
     })
+}
+
+/// Held while the folder is changed; it ends with the process, however that ends.
+fn alone(dir: &Path) -> Result<File, AuthorityError> {
+    if !dir.exists() {
+        return Err(AuthorityError::Missing(dir.display().to_string()));
+    }
+    let path = dir.join("lock");
+    let lock = File::create(&path).map_err(|error| at(&path, &error))?;
+    lock.lock().map_err(|error| at(&path, &error))?;
+    Ok(lock)
+}
+
+fn half(dir: &Path, found: &str) -> AuthorityError {
+    AuthorityError::Half { dir: dir.display().to_string(), found: found.to_owned() }
 }
 
 fn at(path: &Path, error: &std::io::Error) -> AuthorityError {

@@ -36,7 +36,15 @@ pub struct Held {
     pub(crate) server: Arc<ServerConfig>,
     files: Digest,
     renew_at: SystemTime,
+    /// The end of the port's own certificate.
+    ends: SystemTime,
+    /// The end of every trusted authority, with what it is.
+    authority_ends: Vec<(String, SystemTime)>,
 }
+
+/// How long before an authority's end a coordinator begins to say so: two rotations with certificates
+/// of a week.
+const AUTHORITY_WARNING: Duration = Duration::from_secs(42 * 86_400);
 
 impl Keeper {
     /// Reads the folder; `None` where no authority was made. The port answers to `names`, and every
@@ -98,6 +106,26 @@ impl Held {
         format!("signing {}, trusted {}, external {external}", names[0], names.join(" "))
     }
 
+    /// What an operator should do something about: an authority that ends soon, or a certificate of
+    /// the port that ought to have been renewed and was not.
+    pub(crate) fn warning(&self, now: SystemTime) -> Option<String> {
+        let left = |end: SystemTime| end.duration_since(now).unwrap_or_default();
+        // Renewed at two thirds: with less than a sixth of its life left something is wrong.
+        let late = self.ends.duration_since(self.renew_at).unwrap_or_default() / 2;
+        if left(self.ends) < late {
+            let hours = left(self.ends).as_secs() / 3600;
+            return Some(format!(
+                "the port's certificate ends in {hours} h and could not be renewed: see the errors \
+                 above, or start again"
+            ));
+        }
+        let soon = self.authority_ends.iter().find(|(_, end)| left(*end) < AUTHORITY_WARNING);
+        soon.map(|(what, end)| {
+            let days = left(*end).as_secs() / 86_400;
+            format!("{what} ends in {days} days: rotate it (`ca rotate`), or nobody gets in")
+        })
+    }
+
     /// Whether a verified certificate was given by an authority of somebody else.
     #[must_use]
     pub fn is_external(&self, certificate: &CertificateDer<'_>) -> bool {
@@ -116,8 +144,24 @@ fn read(dir: &Path, names: &[String], ttl: Duration) -> Result<Option<Held>, Aut
     let server = Arc::new(server_config(&authority, names, ttl).map_err(|error| {
         AuthorityError::File { path: dir.display().to_string(), what: error.to_string() }
     })?);
-    let renew_at = SystemTime::now() + ttl * 2 / 3;
-    Ok(Some(Held { authority, server, files, renew_at }))
+    let now = SystemTime::now();
+    let (renew_at, ends) = (now + ttl * 2 / 3, now + ttl);
+    let signing = authority.trusted();
+    let ours = signing.iter().map(|ca| ("the certificate authority", ca));
+    let external = authority.external().iter().map(|ca| ("an external authority", ca));
+    let authority_ends = ours.chain(external).filter_map(|(what, ca)| {
+        let short = &Digest::of(ca).hex()[..16];
+        Some((format!("{what} {short}"), end_of(ca)?))
+    });
+    let authority_ends = authority_ends.collect();
+    Ok(Some(Held { authority, server, files, renew_at, ends, authority_ends }))
+}
+
+/// Until when a certificate is good.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 fn digest(dir: &Path) -> Digest {

@@ -1,7 +1,7 @@
 //! What the authority signs, and what it never does twice.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use rustls::pki_types::CertificateDer;
@@ -42,6 +42,53 @@ fn it_is_made_once_with_a_key_for_its_owner_alone() {
     let kept: CertificateDer<'static> =
         PemObject::from_pem_file(dir.path().join("current.pem")).expect("still there");
     assert_eq!(before, Digest::of(&kept));
+}
+
+#[test]
+fn half_an_authority_is_never_none_at_all() {
+    let name = "hospitals".parse().expect("a name");
+    for lost in ["current.pem", "current.key"] {
+        let dir = folder();
+        std::fs::remove_file(dir.path().join(lost)).expect("removed");
+        assert!(Authority::load(dir.path()).is_err(), "{lost}");
+        init(dir.path(), &name, None).expect_err("never remade");
+    }
+    // Whatever is left of it.
+    for left in ["federation", "current.key", "next.pem", "previous.pem", "external.pem"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join(left), "").expect("written");
+        let loaded = Authority::load(dir.path()).map(|found| found.is_some());
+        assert!(matches!(loaded, Err(AuthorityError::Half { .. })), "{left}: {loaded:?}");
+    }
+    let nothing = tempfile::tempdir().expect("a folder");
+    assert!(Authority::load(nothing.path()).expect("read").is_none());
+    assert!(Authority::load(&nothing.path().join("nowhere")).expect("read").is_none());
+}
+
+#[test]
+fn of_many_who_make_it_at_once_one_does() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let makers: Vec<_> = (0..8)
+        .map(|i| {
+            let path = dir.path().to_owned();
+            std::thread::spawn(move || {
+                init(&path, &format!("federation-{i}").parse().expect("a name"), None).is_ok()
+            })
+        })
+        .collect();
+    let made = makers.into_iter().map(|maker| maker.join().expect("it ran"));
+    assert_eq!(made.filter(|made| *made).count(), 1);
+    load(&dir);
+}
+
+#[test]
+fn an_end_that_is_near_is_said_beforehand() {
+    let keeper = Keeper::open(folder().path(), Vec::new(), DAY).expect("read").expect("there");
+    let (held, now) = (keeper.held(), SystemTime::now());
+    assert_eq!(held.warning(now), None);
+    assert_eq!(held.warning(now + DAY * 2 / 3), None, "it is renewed now");
+    let late = held.warning(now + DAY - Duration::from_secs(1800)).expect("it was not renewed");
+    assert!(late.contains("port's certificate"), "{late}");
 }
 
 #[test]

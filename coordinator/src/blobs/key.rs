@@ -21,8 +21,8 @@ impl UpdateKey {
     /// The key that all parts stand under.
     #[must_use]
     pub fn folder(&self) -> String {
-        let round = updates_of_round(&self.job, self.round);
-        format!("{round}/{}/{}", self.task, self.digest.hex())
+        let task = updates_of_task(&self.job, self.round, &self.task);
+        format!("{task}/{}", self.digest.hex())
     }
 
     /// The key of one part.
@@ -37,8 +37,20 @@ pub(super) fn updates_of_round(job: &JobId, round: u32) -> String {
     format!("updates/{job}/{round:06}")
 }
 
-/// The key of the checkpoint that an attempt of a round makes; round 0, attempt 0 is the first one.
+/// The key that all updates of a task stand under.
+pub(super) fn updates_of_task(job: &JobId, round: u32, task: &TaskId) -> String {
+    format!("{}/{task}", updates_of_round(job, round))
+}
+
+/// The key of the checkpoint that an attempt of a round makes.
 #[must_use]
 pub fn checkpoint_key(job: &JobId, round: u32, attempt: u32) -> String {
     format!("checkpoints/{job}/{round:06}-{attempt:02}.safetensors")
+}
+
+/// The key of a job's first checkpoint. It is written before the job exists, so it carries a digest
+/// of the request that asks for the job: two requests never write to one key.
+#[must_use]
+pub(crate) fn first_checkpoint_key(job: &JobId, request: Digest) -> String {
+    format!("checkpoints/{job}/000000-{}.safetensors", request.hex())
 }

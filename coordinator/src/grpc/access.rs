@@ -4,8 +4,13 @@
 //! good (not past, not revoked: asked of the store at most once a second a certificate, and a store
 //! that does not answer lets nobody in), the table allows its role the method, and its identity's
 //! rate is kept. A client's own tasks and blobs are then its service's and the store's to guard.
+//!
+//! The table also says how long a message of each method may be. A decoded message can be fifty times
+//! as large as its bytes (an empty entry of a list has two), so a method gets what its longest honest
+//! message needs, and no more.
 
 use tributary_core::identity::Role;
+use tributary_proto::MESSAGE_BYTES_MAX;
 
 /// Who may call a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,47 +28,78 @@ const READERS: Access = Access::Roles(&[Role::Viewer, Role::Operator, Role::Admi
 const OPERATORS: Access = Access::Roles(&[Role::Operator, Role::Admin]);
 const ADMINS: Access = Access::Roles(&[Role::Admin]);
 
-/// Service, method, who. What is not here is nobody's.
-const TABLE: &[(&str, &str, Access)] = &[
-    ("tributary.v1.EnrollmentService", "Enroll", Access::Anybody),
-    ("tributary.v1.EnrollmentService", "Renew", Access::Members),
-    ("tributary.v1.ParticipantService", "Poll", CLIENTS),
-    ("tributary.v1.ParticipantService", "Heartbeat", CLIENTS),
-    ("tributary.v1.ParticipantService", "FetchBlob", CLIENTS),
-    ("tributary.v1.ParticipantService", "GetUpload", CLIENTS),
-    ("tributary.v1.ParticipantService", "UploadUpdate", CLIENTS),
-    ("tributary.v1.ParticipantService", "SubmitEvaluation", CLIENTS),
-    ("tributary.v1.ParticipantService", "ReportFailure", CLIENTS),
-    ("tributary.v1.JobService", "GetJob", READERS),
-    ("tributary.v1.JobService", "ListJobs", READERS),
-    ("tributary.v1.JobService", "WatchJob", READERS),
-    ("tributary.v1.JobService", "ListEvents", READERS),
-    ("tributary.v1.JobService", "ListRejections", READERS),
-    ("tributary.v1.JobService", "CreateJob", OPERATORS),
-    ("tributary.v1.JobService", "PauseJob", OPERATORS),
-    ("tributary.v1.JobService", "ResumeJob", OPERATORS),
-    ("tributary.v1.JobService", "CancelJob", OPERATORS),
-    ("tributary.v1.JobService", "DownloadCheckpoint", OPERATORS),
-    ("tributary.v1.RoundService", "GetRound", READERS),
-    ("tributary.v1.RoundService", "ListRounds", READERS),
-    ("tributary.v1.FederationService", "GetFederation", READERS),
-    ("tributary.v1.FederationService", "ListClients", READERS),
-    ("tributary.v1.FederationService", "ListIdentities", ADMINS),
-    ("tributary.v1.FederationService", "CreateToken", ADMINS),
-    ("tributary.v1.FederationService", "RevokeIdentity", ADMINS),
-    ("tributary.v1.FederationService", "ListAudit", ADMINS),
-    ("grpc.health.v1.Health", "Check", Access::Anybody),
-    ("grpc.health.v1.Health", "Watch", Access::Members),
-    ("grpc.health.v1.Health", "List", Access::Members),
-    ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", READERS),
-    ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", READERS),
+/// What a call of a method may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bound {
+    /// Longest message.
+    pub(super) message_bytes: usize,
+    /// Whether it may send more than one.
+    pub(super) streamed: bool,
+}
+
+const fn one(message_bytes: usize) -> Bound {
+    Bound { message_bytes, streamed: false }
+}
+
+const fn streamed(message_bytes: usize) -> Bound {
+    Bound { message_bytes, streamed: true }
+}
+
+/// Ids, names, numbers.
+const SMALL: usize = 4 << 10;
+/// A sentence of a person's or of a failed task's.
+const WORDS: usize = 64 << 10;
+/// Who polls, and 64 bindings of their longest.
+const POLL: usize = 64 << 10;
+/// A certificate request and a token.
+const ENROLLMENT: usize = 16 << 10;
+/// A spec of its longest, and a little.
+const SPEC: usize = 2 << 20;
+/// Statistics over the most classes; `body` lets few of that size in at once.
+const STATISTICS: usize = MESSAGE_BYTES_MAX;
+
+/// Service, method, who, how much. What is not here is nobody's.
+const TABLE: &[(&str, &str, Access, Bound)] = &[
+    ("tributary.v1.EnrollmentService", "Enroll", Access::Anybody, one(ENROLLMENT)),
+    ("tributary.v1.EnrollmentService", "Renew", Access::Members, one(ENROLLMENT)),
+    ("tributary.v1.ParticipantService", "Poll", CLIENTS, one(POLL)),
+    ("tributary.v1.ParticipantService", "Heartbeat", CLIENTS, one(SMALL)),
+    ("tributary.v1.ParticipantService", "FetchBlob", CLIENTS, one(SMALL)),
+    ("tributary.v1.ParticipantService", "GetUpload", CLIENTS, one(SMALL)),
+    ("tributary.v1.ParticipantService", "UploadUpdate", CLIENTS, streamed(STATISTICS)),
+    ("tributary.v1.ParticipantService", "SubmitEvaluation", CLIENTS, one(STATISTICS)),
+    ("tributary.v1.ParticipantService", "ReportFailure", CLIENTS, one(WORDS)),
+    ("tributary.v1.JobService", "GetJob", READERS, one(SMALL)),
+    ("tributary.v1.JobService", "ListJobs", READERS, one(SMALL)),
+    ("tributary.v1.JobService", "WatchJob", READERS, one(SMALL)),
+    ("tributary.v1.JobService", "ListEvents", READERS, one(SMALL)),
+    ("tributary.v1.JobService", "ListRejections", READERS, one(SMALL)),
+    ("tributary.v1.JobService", "CreateJob", OPERATORS, one(SPEC)),
+    ("tributary.v1.JobService", "PauseJob", OPERATORS, one(SMALL)),
+    ("tributary.v1.JobService", "ResumeJob", OPERATORS, one(SMALL)),
+    ("tributary.v1.JobService", "CancelJob", OPERATORS, one(WORDS)),
+    ("tributary.v1.JobService", "DownloadCheckpoint", OPERATORS, one(SMALL)),
+    ("tributary.v1.RoundService", "GetRound", READERS, one(SMALL)),
+    ("tributary.v1.RoundService", "ListRounds", READERS, one(SMALL)),
+    ("tributary.v1.FederationService", "GetFederation", READERS, one(SMALL)),
+    ("tributary.v1.FederationService", "ListClients", READERS, one(SMALL)),
+    ("tributary.v1.FederationService", "ListIdentities", ADMINS, one(SMALL)),
+    ("tributary.v1.FederationService", "CreateToken", ADMINS, one(SMALL)),
+    ("tributary.v1.FederationService", "RevokeIdentity", ADMINS, one(WORDS)),
+    ("tributary.v1.FederationService", "ListAudit", ADMINS, one(SMALL)),
+    ("grpc.health.v1.Health", "Check", Access::Anybody, one(SMALL)),
+    ("grpc.health.v1.Health", "Watch", Access::Members, one(SMALL)),
+    ("grpc.health.v1.Health", "List", Access::Members, one(SMALL)),
+    ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", READERS, streamed(SMALL)),
+    ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", READERS, streamed(SMALL)),
 ];
 
-/// Who may call the method of this path; `None` where there is none that anybody may call.
-pub(super) fn access_of(path: &str) -> Option<Access> {
+/// Who may call the method of this path, and what with; `None` where there is none that anybody may
+/// call.
+pub(super) fn access_of(path: &str) -> Option<(Access, Bound)> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let row = TABLE.iter().find(|(s, m, _)| *s == service && *m == method);
-    row.map(|(_, _, access)| *access)
+    let row = TABLE.iter().find(|(s, m, ..)| *s == service && *m == method);
+    row.map(|(.., access, bound)| (*access, *bound))
 }
 
 impl Access {
@@ -94,7 +130,8 @@ mod tests {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    assert!(access_of(&path).is_some(), "{path} has no row");
+                    let (_, bound) = access_of(&path).expect("every method has its row");
+                    assert_eq!(bound.streamed, method.client_streaming(), "{path}");
                     ours += 1;
                 }
             }
@@ -123,7 +160,7 @@ mod tests {
 
     #[test]
     fn roles_stay_apart() {
-        for (service, method, access) in TABLE {
+        for (service, method, access, _) in TABLE {
             let participant = *service == "tributary.v1.ParticipantService";
             let shared = matches!(access, Access::Anybody | Access::Members);
             assert_eq!(access.allows(Role::Client), participant || shared, "{method}");

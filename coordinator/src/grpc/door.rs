@@ -5,10 +5,11 @@ mod connection;
 mod counts;
 
 pub(super) use connection::{Peer, Who};
+pub(super) use counts::network;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
-use crate::authority::{Held, member_of};
+use crate::authority::{Held, Keeper, member_of};
 use crate::config::Limits;
 use crate::store::By;
 use connection::Connection;
@@ -139,12 +140,23 @@ impl Door {
             }
         };
         let cut = CancellationToken::new();
-        let most = match &who {
-            Who::Unknown => self.limits.unknown_connections_max,
-            _ => self.limits.connections_per_identity_max,
+        let place = match &who {
+            Who::Member { member, .. } => {
+                let most = self.limits.connections_per_identity_max;
+                Counts::member(&self.counts, member, most, cut.clone())
+            }
+            _ => {
+                let most = self.limits.unknown_connections_max;
+                let of_one = self.limits.unknown_connections_per_address_max;
+                Counts::unknown(&self.counts, address.ip(), most, of_one)
+            }
         };
-        let Some(place) = Counts::peer(&self.counts, &who, most, cut.clone()) else {
-            self.note(address.ip(), "too_many_connections", who.to_string()).await;
+        let Some(place) = place else {
+            // Its certificate was verified: the audit can say whose connections they are.
+            let by = By { who: who.to_string(), address: address.ip().to_string() };
+            let detail = "a connection more than its limit".to_owned();
+            let event = by.refused("too_many_connections", "the port".to_owned(), detail);
+            self.gate.note(event).await;
             return None;
         };
         if matches!(who, Who::Unknown) {
@@ -165,19 +177,13 @@ impl Door {
     /// Cuts the connections of revoked certificates, and sees a rotation of the authority.
     async fn watch(self: Arc<Self>) {
         let Some(keeper) = self.gate.keeper.clone() else { return };
+        let mut said = Said::default();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.stop.cancelled() => return,
             }
-            match keeper.refresh() {
-                Ok(Some(detail)) => {
-                    let by = By { who: "local".to_owned(), address: "local".to_owned() };
-                    self.gate.note(by.did("authority_changed", "ca".to_owned(), detail)).await;
-                }
-                Ok(None) => {}
-                Err(error) => tracing::error!(%error, "the authority cannot be read again"),
-            }
+            self.look(&keeper, &mut said).await;
             match self.gate.store.revoked_certificates().await {
                 Ok(revoked) => {
                     let cut = self.counts.cut(&revoked, now_s() - PAST_S);
@@ -189,6 +195,51 @@ impl Door {
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot look for revocations"),
+            }
+        }
+    }
+
+    /// Reads the authority again where it changed, and says what an operator should know of it.
+    async fn look(&self, keeper: &Arc<Keeper>, said: &mut Said) {
+        let reading = keeper.clone();
+        // It reads files: not on a thread that serves calls.
+        let read = tokio::task::spawn_blocking(move || reading.refresh()).await;
+        let trouble = match read {
+            Ok(Ok(changed)) => {
+                if let Some(detail) = changed {
+                    let by = By { who: "local".to_owned(), address: "local".to_owned() };
+                    self.gate.note(by.did("authority_changed", "ca".to_owned(), detail)).await;
+                }
+                keeper.held().warning(SystemTime::now())
+            }
+            Ok(Err(error)) => Some(format!("the authority cannot be read again: {error}")),
+            Err(error) => Some(format!("the authority cannot be read again: {error}")),
+        };
+        if let Some(trouble) = said.again(trouble, Instant::now()) {
+            tracing::warn!("{trouble}");
+        }
+    }
+}
+
+/// What was said last: the same is said again after an hour, not a second.
+#[derive(Default)]
+struct Said(Option<(String, Instant)>);
+
+/// See [`Said`].
+const SAY_EVERY: Duration = Duration::from_secs(3600);
+
+impl Said {
+    /// What is to be said now, of what could be said.
+    fn again(&mut self, now_so: Option<String>, now: Instant) -> Option<String> {
+        let Some(text) = now_so else {
+            self.0 = None;
+            return None;
+        };
+        match &self.0 {
+            Some((said, at)) if *said == text && now.duration_since(*at) < SAY_EVERY => None,
+            _ => {
+                self.0 = Some((text.clone(), now));
+                Some(text)
             }
         }
     }
@@ -206,4 +257,24 @@ fn whose(stream: &TlsStream<TcpStream>, held: &Held) -> Result<Who, crate::autho
     let Some(certificate) = presented else { return Ok(Who::Unknown) };
     let member = member_of(certificate, held.authority.federation())?;
     Ok(Who::Member { member, external: held.is_external(certificate) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Said;
+
+    #[test]
+    fn the_same_trouble_is_said_once_an_hour() {
+        let (mut said, start) = (Said::default(), Instant::now());
+        let trouble = |text: &str| Some(text.to_owned());
+        assert_eq!(said.again(trouble("a"), start), trouble("a"));
+        let soon = start + Duration::from_secs(1);
+        assert_eq!(said.again(trouble("a"), soon), None);
+        assert_eq!(said.again(trouble("b"), soon), trouble("b"), "another is news");
+        assert_eq!(said.again(trouble("b"), soon + super::SAY_EVERY), trouble("b"));
+        assert_eq!(said.again(None, soon), None);
+        assert_eq!(said.again(trouble("b"), soon), trouble("b"), "it came back");
+    }
 }

@@ -113,10 +113,14 @@ impl FederationService for Federation {
     ) -> Result<Response<v1::ListAuditResponse>, Status> {
         let request = request.into_inner();
         let (after, limit) = (request.after_sequence, page_size(request.page_size));
+        // The head first: what is appended meanwhile is behind it.
+        let head = self.hub.store.audit_head().await;
+        let (head_sequence, head_digest) = head.map_err(|error| of_store(&error))?;
         let lines = self.hub.store.audit_lines(after, limit).await;
         let lines = lines.map_err(|error| of_store(&error))?;
         let lines = lines.into_iter().map(audit_to_wire).collect();
-        Ok(Response::new(v1::ListAuditResponse { lines }))
+        let head_digest = head_digest.to_string();
+        Ok(Response::new(v1::ListAuditResponse { lines, head_sequence, head_digest }))
     }
 }
 

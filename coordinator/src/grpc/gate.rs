@@ -17,8 +17,10 @@ use tributary_proto::convert::{CallerId, caller_from_wire};
 use tributary_proto::fault::{retry_status, status};
 use tributary_proto::v1;
 
-use super::access::{Access, access_of};
-use super::door::{Peer, Who, now_s};
+use super::access::{Access, Bound, access_of};
+use super::body::{Bounded, Large};
+use super::calls::{Calls, Counted, Open};
+use super::door::{Peer, Who, network, now_s};
 use super::rates::{Notes, Rates};
 use super::status::of_store;
 use crate::authority::Keeper;
@@ -39,8 +41,19 @@ pub(super) struct Gate {
     /// None on a loopback port without an authority.
     pub(super) keeper: Option<Arc<Keeper>>,
     verdicts: Mutex<HashMap<Digest, (Instant, bool)>>,
+    limits: Limits,
     rates: Rates,
+    calls: Arc<Calls>,
+    large: Large,
     notes: Notes,
+}
+
+/// A call that was let in.
+struct Admitted {
+    caller: Caller,
+    /// None for a method that is in no table, on a loopback port without an authority.
+    bound: Option<Bound>,
+    open: Option<Open>,
 }
 
 /// Who calls, as the services see them.
@@ -61,6 +74,19 @@ impl Caller {
         caller.unwrap_or_else(|| Caller::Unknown("nowhere".to_owned()))
     }
 
+    /// Whose budgets it uses up: an identity's, or those of a network without one. Nobody counts
+    /// what is done on this very machine.
+    pub(super) fn key(&self) -> Option<String> {
+        match self {
+            Caller::Local => None,
+            Caller::Unknown(address) => {
+                let ip = address.parse().map(network);
+                Some(ip.map_or_else(|_| address.clone(), |ip| ip.to_string()))
+            }
+            Caller::Member { .. } => Some(self.by().who),
+        }
+    }
+
     /// As the audit names them.
     pub(super) fn by(&self) -> By {
         let (who, address) = match self {
@@ -76,16 +102,25 @@ impl Caller {
 
 impl Gate {
     pub(super) fn new(store: Store, keeper: Option<Arc<Keeper>>, limits: &Limits) -> Self {
-        let rates = Rates::new(limits);
-        Self { store, keeper, verdicts: Mutex::default(), rates, notes: Notes::default() }
+        Self {
+            store,
+            keeper,
+            verdicts: Mutex::default(),
+            limits: *limits,
+            rates: Rates::new(limits),
+            calls: Arc::default(),
+            large: Large::default(),
+            notes: Notes::default(),
+        }
     }
 
     /// Lets a call through, or says why not.
-    async fn admit(&self, peer: Option<&Peer>, path: &str) -> Result<Caller, Status> {
+    async fn admit(&self, peer: Option<&Peer>, path: &str) -> Result<Admitted, Status> {
         let Some(peer) = peer else { return Err(unknown("a connection of nobody")) };
+        let (access, bound) = access_of(path).unzip();
         let address = peer.address();
         let caller = match peer.who() {
-            Who::Local => return Ok(Caller::Local),
+            Who::Local => return Ok(Admitted { caller: Caller::Local, bound, open: None }),
             Who::Unknown => Caller::Unknown(address),
             Who::Member { member, external } => Caller::Member {
                 identity: member.identity.clone(),
@@ -95,19 +130,22 @@ impl Gate {
             },
         };
         self.rates.take(&caller).map_err(|()| too_often())?;
-        let access = access_of(path);
+        let (of_one, most) = (self.limits.calls_per_identity_max, self.limits.calls_max);
+        let key = caller.key().unwrap_or_default();
+        let open = Calls::take(&self.calls, key, of_one, most).ok_or_else(too_many)?;
         match (access, peer.who()) {
-            (Some(Access::Anybody), _) => Ok(caller),
+            (Some(Access::Anybody), _) => {}
             (_, Who::Member { member, external }) => {
                 self.good(member, *external, &caller, path).await?;
                 match access {
-                    Some(access) if access.allows(member.identity.role) => Ok(caller),
-                    Some(_) => Err(self.denied(&caller, path).await),
-                    None => Err(unknown_method(path)),
+                    Some(access) if access.allows(member.identity.role) => {}
+                    Some(_) => return Err(self.denied(&caller, path).await),
+                    None => return Err(unknown_method(path)),
                 }
             }
-            _ => Err(unknown("no certificate")),
+            _ => return Err(unknown("no certificate")),
         }
+        Ok(Admitted { caller, bound, open: Some(open) })
     }
 
     /// Whether a certificate that was good at the handshake still is.
@@ -237,6 +275,11 @@ fn too_often() -> Status {
     retry_status(Code::ResourceExhausted, "rate_limited", text, SLOWER)
 }
 
+fn too_many() -> Status {
+    let text = "too many calls are open: wait for the answers of some";
+    retry_status(Code::ResourceExhausted, "too_many_calls", text, SLOWER)
+}
+
 /// The gate around a service.
 #[derive(Clone)]
 pub(super) struct GateLayer(pub(super) Arc<Gate>);
@@ -277,9 +320,17 @@ where
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().cloned();
             match gate.admit(peer.as_ref(), request.uri().path()).await {
-                Ok(caller) => {
+                Ok(Admitted { caller, bound, open }) => {
                     request.extensions_mut().insert(caller);
-                    inner.call(request).await
+                    if let Some(bound) = bound {
+                        let large = gate.large.clone();
+                        request = request.map(|body| Body::new(Bounded::new(body, bound, large)));
+                    }
+                    let answer = inner.call(request).await?;
+                    Ok(match open {
+                        Some(open) => answer.map(|body| Body::new(Counted::new(body, open))),
+                        None => answer,
+                    })
                 }
                 Err(status) => Ok(status.into_http()),
             }

@@ -17,7 +17,7 @@ use tributary_proto::fault::status;
 use tributary_proto::v1;
 use tributary_proto::v1::job_service_server::JobService;
 
-use super::gate::{Caller, Gate};
+use super::gate::Caller;
 use super::participant::check_offset;
 use super::status::{no_job, of_blob, of_rejection, of_spec, of_store};
 use super::wire::{event_to_wire, job_to_wire, refusal_to_wire, rejection_to_wire};
@@ -27,7 +27,6 @@ use crate::store::{By, JobChanges, JobRow};
 
 pub(super) struct Jobs {
     pub(super) hub: Arc<Hub>,
-    pub(super) gate: Arc<Gate>,
     pub(super) stop: CancellationToken,
 }
 
@@ -122,7 +121,8 @@ impl Jobs {
                 |state, _| {
                     let (state, effects) =
                         step(&state, &spec.policy, state.clock_ms, event.clone())?;
-                    let mut changes = JobChanges::default();
+                    let audit = Some(by.did(action, job.to_string(), detail.clone()));
+                    let mut changes = JobChanges { audit, ..JobChanges::default() };
                     changes.history.extend(effects.into_iter().filter_map(|effect| match effect {
                         Effect::Record(line) => Some(line),
                         _ => None,
@@ -136,7 +136,6 @@ impl Jobs {
             .await;
         let offered =
             moved.map_err(|e| of_store(&e))?.map_err(|rejection| of_rejection(&rejection))?;
-        self.gate.note(by.did(action, job.to_string(), detail)).await;
         self.hub.wakes.wake_job(&job);
         self.hub.wakes.wake_watchers(&job);
         for client in &offered {
@@ -158,11 +157,7 @@ impl JobService for Jobs {
         request: Request<v1::CreateJobRequest>,
     ) -> Result<Response<v1::CreateJobResponse>, Status> {
         let by = Caller::of(&request).by();
-        let job = create::create(&self.hub, request.into_inner(), &by.who).await?;
-        if let Some(job) = &job {
-            let detail = format!("spec {}", job.spec_digest);
-            self.gate.note(by.did("job_created", job.job_id.clone(), detail)).await;
-        }
+        let job = create::create(&self.hub, request.into_inner(), by).await?;
         Ok(Response::new(v1::CreateJobResponse { job }))
     }
 
@@ -278,6 +273,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::DownloadCheckpointRequest>,
     ) -> Result<Response<DownloadStream>, Status> {
+        let by = Caller::of(&request).by();
         let request = request.into_inner();
         let job = find(&self.hub, &request.job).await?;
         let store = &self.hub.store;
@@ -290,6 +286,10 @@ impl JobService for Jobs {
             return Err(status(Code::NotFound, "unknown_round", text));
         };
         check_offset(request.offset, row.bytes)?;
+        // Before the first byte: a model that nobody can account for does not leave.
+        let detail = format!("round {}, {}, from byte {}", row.round, row.digest, request.offset);
+        let event = by.did("model_downloaded", job.id.to_string(), detail);
+        store.audit(&event).await.map_err(|error| of_store(&error))?;
         let mut offset = request.offset;
         let (digest, round, total_bytes) = (row.digest.to_string(), row.round, row.bytes);
         let chunks = self.hub.blobs.stream(&row.key, offset).map(move |chunk| {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tributary_core::round::TaskKind;
+use tributary_core::name::ClientName;
+use tributary_core::round::{Rejection, TaskKind};
 use tributary_proto::convert::{
     CallerId, WireFault, binding_from_wire, digest_from_wire, statistics_from_wire,
     task_id_from_wire, upload_from_wire,
@@ -57,10 +58,14 @@ impl ParticipantService for Participants {
         let wait = Duration::from_millis(request.wait_ms.min(POLL_WAIT_MS_MAX).into());
         let caller = self.gate.client(&who, request.caller.take()).await?;
         let hello = hello_from_wire(caller, request)?;
+        let name = hello.name.clone();
         let polled = tokio::select! {
             polled = ingest::poll(&self.hub, hello, wait) => polled,
             () = self.stop.cancelled() => return Err(stopping()),
         };
+        if matches!(polled, Err(IngestError::IdentityInUse)) {
+            self.second_agent(&who, &name, "it polled while another agent is at work").await;
+        }
         let answer = match polled.map_err(|error| of_ingest(&error))? {
             Polled::Task(known) => {
                 let task = task_to_wire(&self.hub, &known).await?;
@@ -84,7 +89,13 @@ impl ParticipantService for Participants {
         let result = ingest::heartbeat(&self.hub, &caller, &task, progress, total).await;
         let (action, reason) = match result {
             Ok(()) => (Action::Continue, String::new()),
-            Err(IngestError::Rejected(rejection)) => (Action::Stop, rejection.code().to_owned()),
+            Err(IngestError::Rejected(rejection)) => {
+                if rejection == Rejection::Superseded {
+                    let detail = "a heartbeat of a process whose task another one took over";
+                    self.second_agent(&who, &caller.client, detail).await;
+                }
+                (Action::Stop, rejection.code().to_owned())
+            }
             Err(IngestError::NoTask) => (Action::Stop, "unknown_task".to_owned()),
             Err(error) => return Err(of_ingest(&error)),
         };
@@ -143,6 +154,13 @@ impl ParticipantService for Participants {
     ) -> Result<Response<v1::UploadUpdateResponse>, Status> {
         use v1::upload_update_request::Message;
         let who = Caller::of(&request);
+        // Before its header is read, which can be long.
+        let uploads = &self.hub.uploads;
+        let claimed = match &who {
+            Caller::Member { identity, .. } => Some(uploads.claim(&identity.name)),
+            _ => None,
+        };
+        let claimed = claimed.transpose().map_err(|error| of_ingest(&error))?;
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HEADER, messages.message()).await;
         let first = first.map_err(|_| no_header())??.and_then(|request| request.message);
@@ -151,6 +169,10 @@ impl ParticipantService for Participants {
         };
         self.gate.client(&who, header.caller.clone()).await?;
         let upload = upload_from_wire(header)?;
+        let _claim = match claimed {
+            Some(claim) => claim,
+            None => uploads.claim(&upload.caller.client).map_err(|error| of_ingest(&error))?,
+        };
         let chunks = messages
             .map_err(|status| IngestError::Damaged(status.message().to_owned()))
             .and_then(|request| async move {
@@ -197,6 +219,12 @@ impl ParticipantService for Participants {
 }
 
 impl Participants {
+    /// A security event: one identity, two agents.
+    async fn second_agent(&self, who: &Caller, name: &ClientName, detail: &str) {
+        let event = who.by().refused("identity_in_use", name.to_string(), detail.to_owned());
+        self.gate.note(event).await;
+    }
+
     async fn evaluation(
         &self,
         caller: &CallerId,

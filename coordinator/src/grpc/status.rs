@@ -17,6 +17,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// When to try again after the disk was full: somebody has to make room.
 const ROOM_AFTER: Duration = Duration::from_secs(10);
 
+/// When to try again where all places of uploads are taken.
+const BUSY_AFTER: Duration = Duration::from_secs(2);
+/// When to try again where another agent has the identity: it may be the one that was here before.
+const IN_USE_AFTER: Duration = Duration::from_secs(15);
+
 pub(super) fn of_authority(error: &AuthorityError) -> Status {
     match error {
         AuthorityError::Request(_) => {
@@ -49,8 +54,10 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Status {
 }
 
 pub(super) fn of_store(error: &StoreError) -> Status {
+    // The log has what the database said; a peer has no use for its words.
     tracing::error!(%error, "the store failed");
-    retry_status(Code::Unavailable, "store_unavailable", error.to_string(), RETRY_AFTER)
+    let text = "the coordinator's database is away or busy: try again";
+    retry_status(Code::Unavailable, "store_unavailable", text, RETRY_AFTER)
 }
 
 pub(super) fn of_blob(error: &BlobError) -> Status {
@@ -86,6 +93,18 @@ pub(super) fn of_ingest(error: &IngestError) -> Status {
             error.to_string(),
             RETRY_AFTER,
         ),
+        IngestError::Busy => {
+            retry_status(Code::ResourceExhausted, "uploads_busy", error.to_string(), BUSY_AFTER)
+        }
+        IngestError::TooManyUpdates => {
+            status(Code::FailedPrecondition, "too_many_updates", error.to_string())
+        }
+        IngestError::Quota { .. } => {
+            retry_status(Code::ResourceExhausted, "quota_exceeded", error.to_string(), ROOM_AFTER)
+        }
+        IngestError::IdentityInUse => {
+            retry_status(Code::AlreadyExists, "identity_in_use", error.to_string(), IN_USE_AFTER)
+        }
         IngestError::Damaged(text) => {
             retry_status(Code::Aborted, "damaged_in_transfer", text.clone(), RETRY_AFTER)
         }

@@ -10,7 +10,7 @@ use tributary_proto::convert::CallerId;
 use super::{IngestError, Known, known, move_task};
 use crate::driver::Hub;
 use crate::failpoint::failpoint;
-use crate::store::ClientHello;
+use crate::store::{ClientHello, Greeting};
 
 /// What a poll found.
 pub(crate) enum Polled {
@@ -30,9 +30,11 @@ pub(crate) async fn poll(
     let caller = CallerId { client: hello.name.clone(), instance: hello.instance.clone() };
     let bell = hub.wakes.client(&caller.client);
     let deadline = Instant::now() + wait;
-    if hub.store.hello(&hello).await? {
-        // A new client, or one that changed: jobs may have waited for it.
-        hub.wakes.wake_all_jobs();
+    match hub.store.hello(&hello).await? {
+        Greeting::Known => {}
+        // Jobs may have waited for it.
+        Greeting::Changed => hub.wakes.wake_all_jobs(),
+        Greeting::InUse => return Err(IngestError::IdentityInUse),
     }
     loop {
         let rung = bell.notified();

@@ -1,22 +1,20 @@
 //! Uploads: parts are checked and made durable as they come, two at a time; then the whole update is
 //! accepted in one transaction, and only then is there a receipt.
 //!
-//! Memory per upload is bounded by [`PARTS_IN_FLIGHT`] parts and the one that is being received;
-//! the number of uploads that receive at once by [`UPLOADS_MAX`]. The others wait: HTTP/2 flow
-//! control holds their bytes at the client.
+//! Memory per upload is bounded by [`PARTS_IN_FLIGHT`] parts and the one that is being received; the
+//! number of uploads that receive at once by `places`. The others wait: HTTP/2 flow control holds
+//! their bytes at the client. What one client may leave on the disk is bounded before it comes.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use futures::StreamExt;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tributary_core::codec::{self, Expectation, UpdateFault};
 use tributary_core::digest::Digest;
-use tributary_core::name::{ClientName, TaskId};
+use tributary_core::name::TaskId;
 use tributary_core::round::task::TaskEvent;
 use tributary_core::round::{Rejection, TaskKind};
 use tributary_proto::convert::{CallerId, Upload, WireFault, statistics_from_wire};
@@ -30,50 +28,9 @@ use crate::store::UpdateRow;
 
 /// Parts of one upload that are hashed and written while the next one is received.
 const PARTS_IN_FLIGHT: usize = 2;
-/// Uploads that receive at once: with 8 MiB parts, 3 each, at most 192 MiB of buffers.
-const UPLOADS_MAX: usize = 8;
-static UPLOADS: Semaphore = Semaphore::const_new(UPLOADS_MAX);
-/// Uploads of one client that are open at once: an agent sends one, and may take up another that
-/// broke off before the break was noticed here.
-const UPLOADS_PER_CLIENT_MAX: u32 = 2;
-/// How long one part may take: 28 kB/s is the slowest line that is waited for. A peer that sends a
-/// byte now and then holds its place no longer; the parts that came whole are kept.
-const PART: Duration = Duration::from_secs(300);
-
-/// Uploads that are open, by client.
-#[derive(Default)]
-pub(crate) struct Uploads(Mutex<BTreeMap<ClientName, u32>>);
-
-/// An open upload's place, given back when dropped.
-struct Place<'a>(&'a Uploads, ClientName);
-
-impl Uploads {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientName, u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, client: &ClientName) -> Result<Place<'_>, IngestError> {
-        let mut open = self.lock();
-        let count = open.entry(client.clone()).or_default();
-        if *count >= UPLOADS_PER_CLIENT_MAX {
-            return Err(IngestError::TooMany);
-        }
-        *count += 1;
-        Ok(Place(self, client.clone()))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut open = self.0.lock();
-        match open.get_mut(&self.1) {
-            Some(count @ 2..) => *count -= 1,
-            _ => {
-                open.remove(&self.1);
-            }
-        }
-    }
-}
+/// Different updates of one task that parts are kept of. An honest client makes one, and another when
+/// it lost its state; each stays until its round is final.
+const UPDATES_PER_TASK_MAX: usize = 4;
 
 /// The chunks behind an upload's header; an error ends the upload and can be tried again.
 pub(crate) type UploadStream =
@@ -113,13 +70,14 @@ pub(crate) async fn upload(
             IngestError::Update(fault) => Some(fault.reason()),
             IngestError::Rejected(rejection) => Some(rejection.code()),
             IngestError::Malformed(_) => Some("malformed"),
+            IngestError::TooManyUpdates => Some("too_many_updates"),
             _ => None,
         };
         if let Some(code) = refused {
             let job = Some((&known.view.job, known.view.task.round));
             record_rejection(hub, job, &upload.caller, code, error.to_string()).await;
         }
-        if matches!(error, IngestError::Update(_)) {
+        if matches!(error, IngestError::Update(_) | IngestError::TooManyUpdates) {
             end_task(hub, &known, &upload.caller, error).await;
         }
     }
@@ -157,13 +115,43 @@ async fn receive(
         TaskEvent::Accept(accepted),
     )?;
     hub.blobs.check_room()?;
-    let _of_client = hub.uploads.take(&upload.caller.client)?;
-    let _place = UPLOADS.acquire().await.map_err(|e| IngestError::Damaged(e.to_string()))?;
     let key = key_of(known, upload.digest);
+    check_quota(hub, &upload.caller, &key, upload.bytes).await?;
+    let _place = hub.uploads.place().await?;
     let held = hub.blobs.held_parts(&key, upload.bytes).await?;
     let mut parts = Parts::new(hub, known, upload, key.clone(), held);
     parts.receive(chunks).await?;
     accept(hub, &upload.caller, known, row).await
+}
+
+/// Whether the client may leave this much more on the disk: a digest is a client's own word, and
+/// another one would be another folder of parts.
+async fn check_quota(
+    hub: &Hub,
+    caller: &CallerId,
+    key: &UpdateKey,
+    bytes: u64,
+) -> Result<(), IngestError> {
+    let mut total = bytes;
+    let mut live = hub.store.live_tasks(&caller.client).await?;
+    live.push((key.job.clone(), key.round, key.task.clone()));
+    live.sort();
+    live.dedup();
+    for (job, round, task) in live {
+        let updates = hub.blobs.updates_of(&job, round, &task).await?;
+        if task == key.task {
+            let known = updates.get(&key.digest.hex());
+            if known.is_none() && updates.len() >= UPDATES_PER_TASK_MAX {
+                return Err(IngestError::TooManyUpdates);
+            }
+            total = total.saturating_sub(known.copied().unwrap_or(0));
+        }
+        total = updates.values().fold(total, |sum, bytes| sum.saturating_add(*bytes));
+    }
+    if total > hub.open_bytes_max {
+        return Err(IngestError::Quota { total, max: hub.open_bytes_max });
+    }
+    Ok(())
 }
 
 fn earlier_receipt(known: &Known, sent: Digest) -> Option<Receipt> {
@@ -249,10 +237,15 @@ impl<'a> Parts<'a> {
 
     async fn receive_missing(&mut self, chunks: &mut UploadStream) -> Result<(), IngestError> {
         for part in std::mem::take(&mut self.missing) {
-            let received = tokio::time::timeout(PART, self.part(part, chunks)).await;
-            let slow =
-                |_| IngestError::Damaged(format!("part {part} took too long: send it again"));
-            let bytes = received.map_err(slow)??;
+            let len = codec::part_range(part, self.upload.bytes).map_or(0, |r| r.end - r.start);
+            let bytes = tokio::select! {
+                received = self.part(part, chunks) => received?,
+                // The parts that came whole are kept.
+                () = self.hub.uploads.too_slow(Instant::now(), len) => {
+                    let text = format!("part {part} took too long: send it again");
+                    return Err(IngestError::Damaged(text));
+                }
+            };
             while self.writing.len() >= PARTS_IN_FLIGHT {
                 self.finish_one().await?;
             }
@@ -303,6 +296,8 @@ impl<'a> Parts<'a> {
             });
             check.await.map_err(|error| IngestError::Damaged(error.to_string()))??;
             failpoint!("upload.part.received");
+            // For each part: an upload can be longer than the room that it began with.
+            hub.blobs.check_room()?;
             hub.blobs.put_part(&key, part, bytes).await?;
             failpoint!("upload.part.stored");
             Ok(())

@@ -48,6 +48,17 @@ impl Store {
         rows.iter().map(line).collect()
     }
 
+    /// The newest line's number and digest; 0 and the chain's beginning where there is none.
+    ///
+    /// # Errors
+    /// When the database fails or a row is corrupt.
+    pub async fn audit_head(&self) -> Result<(u64, Digest), StoreError> {
+        let rows = self.db.fetch(HEAD, &[]).await?;
+        let Some(row) = rows.first() else { return Ok((0, genesis())) };
+        let fields = Fields::of("audit_head", row);
+        Ok((fields.number("sequence")?, fields.parsed("digest")?))
+    }
+
     /// Recomputes the chain; the first sequence number that does not fit, if any does not.
     ///
     /// # Errors
@@ -65,11 +76,8 @@ impl Store {
                 }
             }
         }
-        let rows = self.db.fetch(HEAD, &[]).await?;
-        let head: Option<Digest> =
-            rows.first().map(|row| Fields::of("audit_head", row).parsed("digest")).transpose()?;
-        let cut = head.is_some_and(|head| head != chain.digest);
-        Ok(cut.then_some(chain.sequence + 1))
+        let (_, head) = self.audit_head().await?;
+        Ok((head != chain.digest).then_some(chain.sequence + 1))
     }
 }
 

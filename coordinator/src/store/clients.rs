@@ -1,6 +1,10 @@
-//! Clients: what they said of themselves, when they were seen, and the roster of a job.
+//! Clients: what they said of themselves, when they were seen, which of an identity's processes is
+//! listened to, and the roster of a job.
+
+use std::time::Duration;
 
 use tributary_core::binding::{Binding, DataNeed};
+use tributary_core::instance::{Relation, relation};
 use tributary_core::name::{ClientName, JobId};
 use tributary_core::round::cohort::{Member, Roster};
 
@@ -8,51 +12,77 @@ use super::Store;
 use super::database::Tx;
 use super::decode::{Fields, json};
 use super::error::StoreError;
-use super::rows::{ClientHello, ClientRow};
+use super::rows::{ClientHello, ClientRow, Greeting};
 use super::sql::Row;
 
-/// A client that was seen within this time is present: longer than a poll waits.
-const PRESENCE_US: i64 = 45_000_000;
+/// A client that was seen within this time is present: longer than a poll waits. So long its identity
+/// is held against another agent.
+pub const IDENTITY_HELD: Duration = Duration::from_secs(45);
+/// The same, as the database counts.
+const PRESENCE_US: i64 = IDENTITY_HELD.as_micros() as i64;
+/// How often a hello is tried where another one of the same name comes in between.
+const TRIES: usize = 3;
 /// A poll that changes nothing is written down at most this often.
 const SEEN_US: i64 = 5_000_000;
 
 impl Store {
-    /// Takes what a client says of itself; `true` where it is new, or was away, or changed.
+    /// Takes what a client says of itself. Another agent with the same identity is refused while the
+    /// first one is heard; the same agent, started again, is not.
     ///
     /// # Errors
     /// When the database fails or a row is corrupt.
-    pub async fn hello(&self, hello: &ClientHello) -> Result<bool, StoreError> {
+    pub async fn hello(&self, hello: &ClientHello) -> Result<Greeting, StoreError> {
+        for _ in 0..TRIES {
+            if let Some(greeting) = self.try_hello(hello).await? {
+                return Ok(greeting);
+            }
+        }
+        Ok(Greeting::InUse)
+    }
+
+    /// `None` where another process's hello came in between.
+    async fn try_hello(&self, hello: &ClientHello) -> Result<Option<Greeting>, StoreError> {
         let bindings = json(&hello.bindings)?;
         let sql = "-- store.clients.look\n\
             SELECT name, instance, version, bindings, last_seen_us, {now} AS now_us \
             FROM clients WHERE name = $1";
         let rows = self.db.fetch(sql, &[hello.name.as_str().into()]).await?;
-        let mut changed = true;
+        let mut greeting = Greeting::Changed;
+        let mut held = hello.instance.clone();
         if let Some(row) = rows.first() {
             let fields = Fields::of("clients", row);
             let silent_us = fields.int("now_us")? - fields.int("last_seen_us")?;
-            let same = fields.text("instance")? == hello.instance
+            held = fields.text("instance")?.to_owned();
+            // Enrolled anew: whoever was here before has no certificate any more.
+            let free = held.is_empty() || silent_us > PRESENCE_US;
+            if !free && relation(&held, &hello.instance) == Relation::Other {
+                return Ok(Some(Greeting::InUse));
+            }
+            let same = held == hello.instance
                 && fields.text("version")? == hello.version
                 && fields.text("bindings")? == bindings;
             if same && silent_us < SEEN_US {
-                return Ok(false);
+                return Ok(Some(Greeting::Known));
             }
-            changed = !same || silent_us > PRESENCE_US;
+            if same && silent_us <= PRESENCE_US {
+                greeting = Greeting::Known;
+            }
         }
         let sql = "-- store.clients.hello\n\
             INSERT INTO clients (name, instance, version, bindings, first_seen_us, last_seen_us) \
             VALUES ($1, $2, $3, $4, {now}, {now}) \
             ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, \
             version = excluded.version, bindings = excluded.bindings, \
-            last_seen_us = excluded.last_seen_us";
+            last_seen_us = excluded.last_seen_us WHERE clients.instance = $5";
         let values = [
             hello.name.as_str().into(),
             hello.instance.as_str().into(),
             hello.version.as_str().into(),
             bindings.into(),
+            held.into(),
         ];
-        self.db.execute(sql, &values).await?;
-        Ok(changed)
+        let written = self.db.execute(sql, &values).await?;
+        Ok((written > 0).then_some(greeting))
     }
 
     /// A client gave a sign of life other than a poll.

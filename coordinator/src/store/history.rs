@@ -200,7 +200,8 @@ impl Store {
         let sql = "-- store.history.record_rejection\n\
             INSERT INTO rejections (id, job, round, client, code, detail, at_us) \
             VALUES ($1, $2, $3, $4, $5, $6, {now})";
-        let detail: String = row.detail.chars().take(DETAIL_CHARS_MAX).collect();
+        let printable = row.detail.chars().filter(|c| !c.is_control());
+        let detail: String = printable.take(DETAIL_CHARS_MAX).collect();
         let values = [
             // Version 7: in the order of their making, so that the oldest can go.
             uuid::Uuid::now_v7().to_string().into(),

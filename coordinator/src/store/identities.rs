@@ -116,6 +116,12 @@ impl Store {
         tx.execute(sql, &[role.into(), name.into()]).await?;
         let ended = end_certificates(&mut tx, new.role, &new.name).await?;
         insert_certificate(&mut tx, new).await?;
+        if new.role == Role::Client {
+            // Whoever worked under this name has no certificate any more: the new one need not wait.
+            let sql = "-- store.identities.free_name\n\
+                UPDATE clients SET instance = '' WHERE name = $1";
+            tx.execute(sql, &[name.into()]).await?;
+        }
         let target = format!("{role}/{name}");
         let by = By { who: target.clone(), address: address.to_owned() };
         let detail = format!("certificate {}; {ended} earlier ones ended", new.fingerprint);

@@ -1,11 +1,13 @@
 //! Jobs: created once, listed, and changed in one transaction with their round and its tasks.
 
 use tributary_core::binding::DataNeed;
+use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
 use tributary_core::name::JobId;
 use tributary_core::round::cohort::Roster;
 use tributary_core::round::{HistoryEvent, JobState, JobStatus, Phase, Rejection};
 
+use super::audit::append;
 use super::database::{Tx, try_again};
 use super::decode::{self, Fields, int, json};
 use super::error::StoreError;
@@ -59,16 +61,29 @@ impl Store {
         }
     }
 
+    /// What a request id made before: this job from the same spec, or one from another.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn earlier_job(
+        &self,
+        request_id: &str,
+        spec: &str,
+    ) -> Result<Option<CreatedJob>, StoreError> {
+        let rows = self.db.fetch(EARLIER, &[request_id.into()]).await?;
+        rows.first().map(|row| earlier(row, spec)).transpose()
+    }
+
     async fn try_create_job(&self, new: &NewJob) -> Result<CreatedJob, StoreError> {
         let mut tx = self.db.begin().await?;
         let state = &new.state;
-        let spec_digest = tributary_core::digest::Digest::of(new.spec.as_bytes());
+        let spec_digest = Digest::of(new.spec.as_bytes());
         let sql = "-- store.jobs.create\n\
             INSERT INTO jobs (id, name, request_id, spec, spec_digest, data_need, status, \
             clock_ms, checkpoint, result, event_sequence, event_digest, version, created_at_us, \
             updated_at_us, submitted_by) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, 0, $10, 1, {now}, {now}, $11) \
-            ON CONFLICT (request_id) DO NOTHING";
+            ON CONFLICT DO NOTHING";
         let values = [
             state.id.as_str().into(),
             new.name.as_str().into(),
@@ -80,10 +95,12 @@ impl Store {
             state.checkpoint.into(),
             state.result.into(),
             EventChain::genesis(&state.id).into(),
-            new.submitted_by.as_str().into(),
+            new.by.who.as_str().into(),
         ];
         if tx.execute(sql, &values).await? == 0 {
-            return earlier(&mut tx, &new.request_id, spec_digest).await;
+            let rows = tx.fetch(EARLIER, &[new.request_id.as_str().into()]).await?;
+            let taken = || Ok(CreatedJob::Taken(state.id.clone()));
+            return rows.first().map_or_else(taken, |row| earlier(row, &new.spec));
         }
         insert_checkpoint(&mut tx, &state.id, &new.checkpoint).await?;
         let mut held = hold(&mut tx, &state.id).await?;
@@ -95,8 +112,10 @@ impl Store {
             detail: spec_digest.to_string(),
         };
         let before = held.state.clone();
-        let changes = JobChanges { history: vec![line], checkpoints: Vec::new() };
+        let changes = JobChanges { history: vec![line], ..JobChanges::default() };
         save(&mut tx, &mut held, &before, &before, &changes).await?;
+        let detail = format!("spec {spec_digest}");
+        append(&mut tx, &new.by.did("job_created", state.id.to_string(), detail)).await?;
         tx.commit().await?;
         failpoint!("create.committed");
         Ok(CreatedJob::New)
@@ -262,6 +281,9 @@ impl Store {
         };
         if after != before || !changes.history.is_empty() || !changes.checkpoints.is_empty() {
             save(&mut tx, &mut held, &before, &after, &changes).await?;
+            if let Some(event) = &changes.audit {
+                append(&mut tx, event).await?;
+            }
             #[cfg(feature = "failpoints")]
             let [staged, committed] = points(&before, &after);
             failpoint!(staged);
@@ -286,17 +308,13 @@ fn points(before: &JobState, after: &JobState) -> [&'static str; 2] {
     }
 }
 
-async fn earlier(
-    tx: &mut Tx,
-    request_id: &str,
-    spec: tributary_core::digest::Digest,
-) -> Result<CreatedJob, StoreError> {
-    let sql = "-- store.jobs.earlier\nSELECT id, spec_digest FROM jobs WHERE request_id = $1";
-    let rows = tx.fetch(sql, &[request_id.into()]).await?;
-    let row = rows.first().ok_or_else(|| StoreError::NoJob(request_id.to_owned()))?;
+const EARLIER: &str =
+    "-- store.jobs.earlier\nSELECT id, spec_digest FROM jobs WHERE request_id = $1";
+
+fn earlier(row: &Row, spec: &str) -> Result<CreatedJob, StoreError> {
     let fields = Fields::of("jobs", row);
-    let id = fields.parsed("id")?;
-    let same = fields.parsed::<tributary_core::digest::Digest>("spec_digest")? == spec;
+    let (id, digest): (_, Digest) = (fields.parsed("id")?, fields.parsed("spec_digest")?);
+    let same = digest == Digest::of(spec.as_bytes());
     Ok(if same { CreatedJob::Existing(id) } else { CreatedJob::Conflict(id) })
 }
 

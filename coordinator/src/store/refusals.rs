@@ -51,7 +51,8 @@ impl Store {
         self.db.fetch(sql, &[job.as_str().into()]).await?.iter().map(refusal).collect()
     }
 
-    /// Whether a checkpoint is of a job that a client has, or had, a task of.
+    /// Whether a client works, or worked, with a checkpoint: it is the one that a task of its own
+    /// begins with, or came of that task's round; and its site did not refuse the job.
     ///
     /// # Errors
     /// When the database fails.
@@ -62,7 +63,9 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let sql = "-- store.refusals.may_fetch\n\
             SELECT t.id FROM checkpoints c JOIN tasks t ON t.job = c.job \
-            WHERE c.digest = $1 AND t.client = $2 LIMIT 1";
+            WHERE c.digest = $1 AND t.client = $2 AND c.round IN (t.round, t.round - 1) \
+            AND NOT EXISTS (SELECT 1 FROM refusals r WHERE r.job = c.job AND r.client = t.client) \
+            LIMIT 1";
         let rows = self.db.fetch(sql, &[(*digest).into(), client.as_str().into()]).await?;
         Ok(!rows.is_empty())
     }

@@ -22,8 +22,8 @@ pub struct NewJob {
     pub data_need: DataNeed,
     /// The first checkpoint.
     pub checkpoint: CheckpointRow,
-    /// Who submits it, `ROLE/NAME`.
-    pub submitted_by: String,
+    /// Who submits it.
+    pub by: By,
 }
 
 /// What `create_job` did.
@@ -35,6 +35,8 @@ pub enum CreatedJob {
     Existing(JobId),
     /// The request id made this job before, from another spec.
     Conflict(JobId),
+    /// The id is that of another request's job.
+    Taken(JobId),
 }
 
 /// A job as listed: its columns without the current round and its tasks.
@@ -144,12 +146,23 @@ pub struct TaskView {
 pub struct ClientHello {
     /// Its name.
     pub name: ClientName,
-    /// Its process: a new value at every start.
+    /// Its process: see `tributary_core::instance`.
     pub instance: String,
     /// Its software version, for people.
     pub version: String,
     /// The data sets that it binds.
     pub bindings: Vec<Binding>,
+}
+
+/// What a client's hello is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greeting {
+    /// Nothing new.
+    Known,
+    /// It is new, or was away, or changed.
+    Changed,
+    /// Another agent has this identity, and was heard a moment ago.
+    InUse,
 }
 
 /// A client as listed.
@@ -210,6 +223,8 @@ pub struct JobChanges {
     pub history: Vec<HistoryEvent>,
     /// Checkpoints that became durable.
     pub checkpoints: Vec<CheckpointRow>,
+    /// The audit's line of an operator's act: it is written where the act is.
+    pub audit: Option<AuditEvent>,
 }
 
 /// Who does something, for the audit.

@@ -3,7 +3,7 @@
 //! The task's round is locked `FOR SHARE` before anything is read, and the driver closes a round
 //! under `FOR UPDATE`: an update that is accepted is seen by the close, or the close by it.
 
-use tributary_core::name::{ClientName, TaskId};
+use tributary_core::name::{ClientName, JobId, TaskId};
 use tributary_core::round::{Phase, Rejection, Task, TaskKind};
 
 use super::Store;
@@ -44,6 +44,26 @@ impl Store {
             ORDER BY t.created_at_us, t.id LIMIT 1";
         let rows = self.db.fetch(sql, &[client.as_str().into()]).await?;
         rows.first().map(|row| Fields::of("tasks", row).parsed("id")).transpose()
+    }
+
+    /// The train tasks of a client whose updates may be on the disk: those of rounds that go on.
+    ///
+    /// # Errors
+    /// When the database fails or a row is corrupt.
+    pub async fn live_tasks(
+        &self,
+        client: &ClientName,
+    ) -> Result<Vec<(JobId, u32, TaskId)>, StoreError> {
+        let sql = "-- store.tasks.live\n\
+            SELECT t.job AS job, t.round AS round, t.id AS id FROM tasks t \
+            JOIN jobs j ON j.id = t.job WHERE t.client = $1 AND t.kind = 'train' \
+            AND j.status IN ('submitted', 'running', 'paused') \
+            AND t.round = (SELECT MAX(number) FROM rounds WHERE job = t.job)";
+        let live = |row: &Row| {
+            let fields = Fields::of("tasks", row);
+            Ok((fields.parsed("job")?, fields.number("round")?, fields.parsed("id")?))
+        };
+        self.db.fetch(sql, &[client.as_str().into()]).await?.iter().map(live).collect()
     }
 
     /// Changes one task in one transaction, with the row of its update where it is accepted.

@@ -1,7 +1,7 @@
 //! A fresh store of each engine, and the shortest way to a job in training.
 
 use tributary_coordinator::store::{
-    CheckpointRow, ClientHello, CreatedJob, JobChanges, NewJob, Store, UpdateRow,
+    By, CheckpointRow, ClientHello, CreatedJob, JobChanges, NewJob, Store, UpdateRow,
 };
 use tributary_core::binding::{Binding, DataNeed};
 use tributary_core::digest::Digest;
@@ -79,7 +79,7 @@ pub(crate) fn new_job(request_id: &str) -> NewJob {
         data_need: DataNeed::of(&spec),
         spec: SPEC.to_owned(),
         checkpoint: CheckpointRow { digest: checkpoint, key: "k".to_owned(), bytes: 9, round: 0 },
-        submitted_by: String::new(),
+        by: By { who: "operator/otto".to_owned(), address: "local".to_owned() },
     }
 }
 

@@ -1,7 +1,8 @@
 //! Jobs from creation to completion, as they come back from the database.
 
-use tributary_coordinator::store::CreatedJob;
+use tributary_coordinator::store::{CreatedJob, Greeting};
 use tributary_core::digest::Digest;
+use tributary_core::instance::Instance;
 use tributary_core::round::{Event, JobStatus, Phase, Rejection};
 
 use crate::fixture::{Fixture, facts, hello, new_job, open_tasks};
@@ -14,6 +15,22 @@ pub(crate) async fn creating_is_idempotent(fixture: &Fixture) {
     other.spec = other.spec.replace("rounds = 2", "rounds = 3");
     let conflict = fixture.store.create_job(&other).await.expect("conflict");
     assert_eq!(conflict, CreatedJob::Conflict(job.clone()));
+    let spec = new_job("one").spec;
+    let earlier = |id: &'static str, spec: String| {
+        let store = fixture.store.clone();
+        async move { store.earlier_job(id, &spec).await.expect("looked") }
+    };
+    assert_eq!(earlier("one", spec.clone()).await, Some(CreatedJob::Existing(job.clone())));
+    assert_eq!(earlier("one", other.spec).await, Some(CreatedJob::Conflict(job.clone())));
+    assert_eq!(earlier("two", spec).await, None);
+    // Another request whose job would have the same id.
+    let mut collides = new_job("two");
+    collides.state.id = job.clone();
+    let taken = fixture.store.create_job(&collides).await.expect("answered");
+    assert_eq!(taken, CreatedJob::Taken(job.clone()));
+    let lines = fixture.store.audit_lines(0, 100).await.expect("the audit");
+    let made: Vec<&str> = lines.iter().map(|line| line.action.as_str()).collect();
+    assert_eq!(made, ["job_created"], "with the job, once");
     assert_eq!(fixture.store.takeable_jobs("a").await.expect("open"), vec![job.clone()]);
     let events = fixture.store.events(&job, 0, 10).await.expect("events");
     assert_eq!(events.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(), ["job_submitted"]);
@@ -102,15 +119,12 @@ pub(crate) async fn a_refused_change_leaves_no_trace(fixture: &Fixture) {
 }
 
 pub(crate) async fn clients_are_rosters_and_quiet_polls_are_not_written(fixture: &Fixture) {
-    assert!(fixture.store.hello(&hello(1)).await.expect("hello"), "new");
+    assert_eq!(fixture.store.hello(&hello(1)).await.expect("hello"), Greeting::Changed, "new");
     let first = fixture.store.clients().await.expect("clients");
-    assert!(!fixture.store.hello(&hello(1)).await.expect("hello"), "nothing new");
+    assert_eq!(fixture.store.hello(&hello(1)).await.expect("hello"), Greeting::Known);
     let second = fixture.store.clients().await.expect("clients");
     assert_eq!(first[0].last_seen_us, second[0].last_seen_us, "not written again so soon");
     assert!(first[0].present);
-    let mut restarted = hello(1);
-    restarted.instance = "second".to_owned();
-    assert!(fixture.store.hello(&restarted).await.expect("hello"), "another process");
     // A client whose data is of another shape is in nobody's roster.
     let mut other = hello(2);
     other.bindings[0].shape = vec![4];
@@ -131,4 +145,38 @@ pub(crate) async fn clients_are_rosters_and_quiet_polls_are_not_written(fixture:
         .expect("a roster");
     let names: Vec<&str> = roster.trainers().map(|m| m.name.as_str()).collect();
     assert_eq!(names, ["site-1"]);
+}
+
+pub(crate) async fn a_second_agent_of_an_identity_is_refused_and_a_restart_is_not(
+    fixture: &Fixture,
+) {
+    let process = |copy, start| {
+        let instance = Instance::new(copy, start).to_string();
+        tributary_coordinator::store::ClientHello { instance, ..hello(1) }
+    };
+    let greet = |copy, start| {
+        let store = fixture.store.clone();
+        async move { store.hello(&process(copy, start)).await.expect("hello") }
+    };
+    assert_eq!(greet(1, 10).await, Greeting::Changed);
+    assert_eq!(greet(2, 99).await, Greeting::InUse, "a copy elsewhere");
+    assert_eq!(greet(1, 11).await, Greeting::Changed, "a restart, at once");
+    assert_eq!(
+        greet(1, 10).await,
+        Greeting::InUse,
+        "a process of a moment ago that is still there"
+    );
+    assert_eq!(greet(1, 11).await, Greeting::Known);
+    let held = fixture.store.clients().await.expect("clients");
+    assert_eq!(held[0].hello.instance, process(1, 11).instance, "the first one is undisturbed");
+    // Of many at once, one.
+    let mut greeting = tokio::task::JoinSet::new();
+    for copy in 10..20 {
+        let (store, mut new) = (fixture.store.clone(), process(copy, 1));
+        new.name = "site-7".parse().expect("a name");
+        greeting.spawn(async move { store.hello(&new).await.expect("hello") });
+    }
+    let greetings = greeting.join_all().await;
+    let taken = greetings.iter().filter(|found| **found != Greeting::InUse).count();
+    assert_eq!(taken, 1, "{greetings:?}");
 }

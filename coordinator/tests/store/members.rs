@@ -103,6 +103,18 @@ pub(crate) async fn a_revocation_ends_tokens_that_are_under_way(fixture: &Fixtur
     assert!(!fixture.store.is_revoked(Role::Client, &name).await.expect("read"));
 }
 
+pub(crate) async fn who_enrolls_anew_need_not_wait_for_who_was_here_before(fixture: &Fixture) {
+    use tributary_coordinator::store::Greeting;
+    let mut first = crate::fixture::hello(1);
+    fixture.store.hello(&first).await.expect("hello");
+    first.instance = "another".to_owned();
+    let refused = fixture.store.hello(&first).await.expect("hello");
+    assert_eq!(refused, Greeting::InUse);
+    enrolled(fixture, "site-1").await;
+    let greeted = fixture.store.hello(&first).await.expect("hello");
+    assert_eq!(greeted, Greeting::Changed, "the earlier one has no certificate any more");
+}
+
 pub(crate) async fn the_revoked_and_the_unwilling_are_in_no_roster(fixture: &Fixture) {
     let job = fixture.job("roster").await;
     for site in ["site-0", "site-1"] {

@@ -213,7 +213,9 @@ impl Task {
                 task.state = TaskState::Accepted;
             }
             TaskEvent::Fail { reason } => {
-                task.reason = Some(reason.chars().take(REASON_CHARS_MAX).collect());
+                // It is shown on terminals: no escapes of a peer's.
+                let printable = reason.chars().filter(|c| !c.is_control());
+                task.reason = Some(printable.take(REASON_CHARS_MAX).collect());
                 task.state = TaskState::Failed;
             }
         }

@@ -1,15 +1,16 @@
-//! How many: connections in all, handshakes in all and of one address, connections of one identity.
+//! How many: connections in all, handshakes in all and of one network, connections of one identity,
+//! and of one network without an identity.
 //! A place is given back when whoever holds it is dropped.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tributary_core::digest::Digest;
 
-use super::connection::Who;
+use crate::authority::Member;
 
 #[derive(Default)]
 struct State {
@@ -17,6 +18,7 @@ struct State {
     handshakes: u32,
     handshakes_of: HashMap<IpAddr, u32>,
     peers: HashMap<String, u32>,
+    unknown_of: HashMap<IpAddr, u32>,
     /// What cuts a connection, by the number of its place; its certificate, and that one's end.
     members: HashMap<u64, (Digest, i64, CancellationToken)>,
     next: u64,
@@ -35,7 +37,7 @@ pub(super) struct Counted {
 enum Place {
     Connection,
     Handshake(IpAddr),
-    Peer { who: String, member: Option<u64> },
+    Peer { who: String, member: Option<u64>, unknown: Option<IpAddr> },
 }
 
 impl Counts {
@@ -57,14 +59,14 @@ impl Counts {
         Some(Self::counted(counts, Place::Connection))
     }
 
-    /// A handshake, where fewer than `most` go on in all, and `of_one` of this address.
+    /// A handshake, where fewer than `most` go on in all, and `of_one` of this address's network.
     pub(super) fn handshake(
         counts: &Arc<Self>,
         from: IpAddr,
         most: u32,
         of_one: u32,
     ) -> Option<Counted> {
-        let mut state = counts.lock();
+        let (from, mut state) = (network(from), counts.lock());
         if state.handshakes >= most || !add(&mut state.handshakes_of, &from, of_one) {
             return None;
         }
@@ -72,28 +74,42 @@ impl Counts {
         Some(Self::counted(counts, Place::Handshake(from)))
     }
 
-    /// A connection of somebody, where they have fewer than `most`; `cut` ends it.
-    pub(super) fn peer(
+    /// A connection of a member, where they have fewer than `most`; `cut` ends it.
+    pub(super) fn member(
         counts: &Arc<Self>,
-        who: &Who,
+        member: &Member,
         most: u32,
         cut: CancellationToken,
     ) -> Option<Counted> {
         let mut state = counts.lock();
-        let name = who.to_string();
-        if !add(&mut state.peers, &name, most) {
+        let who = format!("{}/{}", member.identity.role, member.identity.name);
+        if !add(&mut state.peers, &who, most) {
             return None;
         }
-        let member = match who {
-            Who::Member { member, .. } => {
-                let number = state.next;
-                state.next += 1;
-                state.members.insert(number, (member.fingerprint, member.not_after_s, cut));
-                Some(number)
-            }
-            _ => None,
-        };
-        Some(Self::counted(counts, Place::Peer { who: name, member }))
+        let number = state.next;
+        state.next += 1;
+        state.members.insert(number, (member.fingerprint, member.not_after_s, cut));
+        let member = Some(number);
+        Some(Self::counted(counts, Place::Peer { who, member, unknown: None }))
+    }
+
+    /// A connection without a certificate, where there are fewer than `most` in all, and `of_one`
+    /// of this address's network.
+    pub(super) fn unknown(
+        counts: &Arc<Self>,
+        from: IpAddr,
+        most: u32,
+        of_one: u32,
+    ) -> Option<Counted> {
+        let (from, mut state) = (network(from), counts.lock());
+        // No member is called nothing.
+        let who = String::new();
+        let others = state.peers.get(&who).copied().unwrap_or(0);
+        if others >= most || !add(&mut state.unknown_of, &from, of_one) {
+            return None;
+        }
+        state.peers.insert(who.clone(), others + 1);
+        Some(Self::counted(counts, Place::Peer { who, member: None, unknown: Some(from) }))
     }
 
     /// Cuts the connections of these certificates, and of those that ended before `past_s`; how many
@@ -116,13 +132,28 @@ impl Drop for Counted {
                 state.handshakes = state.handshakes.saturating_sub(1);
                 take(&mut state.handshakes_of, from);
             }
-            Place::Peer { who, member } => {
+            Place::Peer { who, member, unknown } => {
                 take(&mut state.peers, who);
+                if let Some(from) = unknown {
+                    take(&mut state.unknown_of, from);
+                }
                 if let Some(number) = member {
                     state.members.remove(number);
                 }
             }
         }
+    }
+}
+
+/// What counts as one place to call from: an IPv4 address, or the 64 bits of an IPv6 one that a site
+/// is given as a whole.
+pub(in crate::grpc) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        address => address,
     }
 }
 
@@ -153,7 +184,6 @@ mod tests {
 
     use super::Counts;
     use crate::authority::Member;
-    use crate::grpc::door::Who;
 
     #[test]
     fn places_are_bounded_and_come_back() {
@@ -167,11 +197,21 @@ mod tests {
         let _first = Counts::handshake(&counts, a, 9, 1).expect("a's");
         assert!(Counts::handshake(&counts, a, 9, 1).is_none(), "a has its one");
         assert!(Counts::handshake(&counts, b, 9, 1).is_some(), "b is another");
-        let cut = CancellationToken::new();
-        let unknown = Counts::peer(&counts, &Who::Unknown, 1, cut.clone()).expect("a place");
-        assert!(Counts::peer(&counts, &Who::Unknown, 1, cut.clone()).is_none());
-        drop(unknown);
-        assert!(Counts::peer(&counts, &Who::Unknown, 1, cut).is_some());
+    }
+
+    #[test]
+    fn nobody_s_connections_are_counted_by_network() {
+        let counts = Arc::new(Counts::default());
+        let from = |text: &str| text.parse().expect("an address");
+        let take = |text: &str| Counts::unknown(&counts, from(text), 3, 2);
+        let first = take("2001:db8:1:2::1").expect("one");
+        let _second = take("2001:db8:1:2:ffff::9").expect("two");
+        assert!(take("2001:db8:1:2:3::7").is_none(), "the same 64 bits");
+        let _third = take("2001:db8:1:3::1").expect("another network");
+        assert!(take("10.0.0.1").is_none(), "three in all");
+        drop(first);
+        assert!(take("::ffff:10.0.0.1").is_some());
+        assert_eq!(super::network(from("::ffff:10.0.0.1")), from("10.0.0.1"));
     }
 
     #[test]
@@ -182,8 +222,7 @@ mod tests {
             let fingerprint = Digest::of(name.as_bytes());
             let member = Member { identity, fingerprint, not_after_s };
             let cut = CancellationToken::new();
-            let who = Who::Member { member, external: false };
-            (Counts::peer(&counts, &who, 1, cut.clone()).expect("a place"), cut)
+            (Counts::member(&counts, &member, 1, cut.clone()).expect("a place"), cut)
         };
         let (good, past, revoked) = (join("good", 100), join("past", 10), join("revoked", 100));
         assert_eq!(counts.cut(&[Digest::of(b"revoked"), Digest::of(b"gone")], 50), 2);

@@ -1,4 +1,8 @@
 //! Creating a job: the spec is judged whole, the first checkpoint made durable, then the job is.
+//!
+//! The checkpoint comes before the row that names it, so its key must be nobody else's: it holds a
+//! digest of request id and spec. A request id that is used again with another spec, and a job id
+//! that two request ids share, write elsewhere and are refused.
 
 use std::sync::Arc;
 
@@ -15,11 +19,11 @@ use tributary_proto::fault::status;
 use tributary_proto::v1;
 
 use super::{find, present};
-use crate::blobs::{BlobError, checkpoint_key};
+use crate::blobs::{BlobError, first_checkpoint_key};
 use crate::driver::Hub;
 use crate::failpoint::failpoint;
 use crate::grpc::status::{of_blob, of_store};
-use crate::store::{CheckpointRow, CreatedJob, NewJob};
+use crate::store::{By, CheckpointRow, CreatedJob, NewJob};
 
 /// Longest request id.
 const REQUEST_ID_CHARS_MAX: usize = 128;
@@ -28,7 +32,7 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 pub(super) async fn create(
     hub: &Arc<Hub>,
     request: v1::CreateJobRequest,
-    submitted_by: &str,
+    by: By,
 ) -> Result<Option<v1::Job>, Status> {
     let spec = JobSpec::parse(&request.spec).map_err(|faults| {
         status(Code::InvalidArgument, "spec_invalid", format!("the spec has {faults}"))
@@ -37,19 +41,13 @@ pub(super) async fn create(
         return Ok(None);
     }
     let id = job_id(&spec, &request.request_id)?;
-    hub.blobs.check_room().map_err(|error| of_blob(&error))?;
-    let first = first_checkpoint(hub, &spec, &id).await.map_err(|error| of_blob(&error))?;
-    failpoint!("create.checkpoint");
-    let new = NewJob {
-        state: JobState::submitted(id.clone(), spec.digest, first.digest),
-        name: spec.name.clone(),
-        request_id: request.request_id,
-        data_need: DataNeed::of(&spec),
-        spec: request.spec,
-        checkpoint: first,
-        submitted_by: submitted_by.to_owned(),
+    // Looked up first: a repeated request writes nothing.
+    let earlier = hub.store.earlier_job(&request.request_id, &request.spec).await;
+    let created = match earlier.map_err(|error| of_store(&error))? {
+        Some(earlier) => earlier,
+        None => make(hub, &spec, id.clone(), request, by).await?,
     };
-    let id = match hub.store.create_job(&new).await.map_err(|error| of_store(&error))? {
+    let id = match created {
         CreatedJob::New => {
             tracing::info!(job = %id, spec = %spec.digest, "job created");
             hub.wakes.wake_supervisor();
@@ -60,12 +58,43 @@ pub(super) async fn create(
             let text = format!("this request_id made job {id} from another spec: use a new one");
             return Err(status(Code::AlreadyExists, "request_id_reused", text));
         }
+        CreatedJob::Taken(id) => {
+            let text = format!("job {id} is another request's: use another request_id");
+            return Err(status(Code::AlreadyExists, "job_id_taken", text));
+        }
     };
     let row = find(hub, id.as_str()).await?;
     Ok(Some(present(hub, &row).await?))
 }
 
-/// The id follows from the request id, so that a repeated request writes the same blob again.
+async fn make(
+    hub: &Arc<Hub>,
+    spec: &JobSpec,
+    id: JobId,
+    request: v1::CreateJobRequest,
+    by: By,
+) -> Result<CreatedJob, Status> {
+    hub.blobs.check_room().map_err(|error| of_blob(&error))?;
+    let request_digest = Digest::of_fields(
+        "tributary/first-checkpoint/v1",
+        [request.request_id.as_bytes(), request.spec.as_bytes()],
+    );
+    let key = first_checkpoint_key(&id, request_digest);
+    let first = first_checkpoint(hub, spec, key).await.map_err(|error| of_blob(&error))?;
+    failpoint!("create.checkpoint");
+    let new = NewJob {
+        state: JobState::submitted(id, spec.digest, first.digest),
+        name: spec.name.clone(),
+        request_id: request.request_id,
+        data_need: DataNeed::of(spec),
+        spec: request.spec,
+        checkpoint: first,
+        by,
+    };
+    hub.store.create_job(&new).await.map_err(|error| of_store(&error))
+}
+
+/// The id follows from the request id, so that a request that is repeated after a kill finds its own.
 fn job_id(spec: &JobSpec, request_id: &str) -> Result<JobId, Status> {
     let printable = !request_id.chars().any(char::is_control);
     if request_id.is_empty() || request_id.len() > REQUEST_ID_CHARS_MAX || !printable {
@@ -82,16 +111,15 @@ fn job_id(spec: &JobSpec, request_id: &str) -> Result<JobId, Status> {
 async fn first_checkpoint(
     hub: &Hub,
     spec: &JobSpec,
-    job: &JobId,
+    key: String,
 ) -> Result<CheckpointRow, BlobError> {
     let (model, seed) = (spec.model.clone(), spec.seed);
     let drawn = tokio::task::spawn_blocking(move || model.initial(seed)).await;
     let parameters: ParameterSet = drawn.map_err(|error| BlobError::Io {
-        key: checkpoint_key(job, 0, 0),
+        key: key.clone(),
         operation: "draw the first checkpoint",
         source: std::io::Error::other(error).into(),
     })?;
-    let key = checkpoint_key(job, 0, 0);
     let mut writer = hub.blobs.checkpoint_writer(&key).await?;
     writer.write(checkpoint::header(parameters.schema()).into()).await?;
     for values in parameters.values().chunks(CHUNK_BYTES / 4) {
