@@ -9,7 +9,7 @@ mod world;
 use std::path::Path;
 
 use tributary_testing::Postgres;
-use world::{World, fail, spec, succeed};
+use world::{World, binary, fail, spec, succeed};
 
 /// Long enough that nothing is renewed during a test.
 const WEEK_S: u32 = 604_800;
@@ -327,4 +327,54 @@ fn an_authority_that_is_there_already_is_taken_over() {
     std::fs::rename(&taken, world.path("ca")).expect("the imported one in its place");
     world.restart_coordinator(0);
     world.json(&["status"]);
+}
+
+/// The one-shot service's shell command, as docker-compose.yml has it, with its folder elsewhere.
+fn setup_command(folder: &Path) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let compose = std::fs::read_to_string(root.join("docker-compose.yml")).expect("a file");
+    let service = compose.split("\n  setup:\n").nth(1).expect("the service");
+    let command = service.split("      - >-\n").nth(1).expect("its command");
+    let command = command.split("\n    depends_on:").next().expect("its end");
+    let folded: Vec<&str> = command.lines().map(str::trim).collect();
+    folded.join(" ").replace("$$", "$").replace("/var/lib/tributary", &folder.display().to_string())
+}
+
+#[test]
+fn the_compose_file_s_setup_makes_authority_and_token_once() {
+    let Some(postgres) = Postgres::shared().expect("postgres") else { return };
+    let database = postgres.database().expect("a database");
+    let dir = tempfile::tempdir().expect("a folder");
+    let in_its_place = |mut command: std::process::Command| {
+        command.env("TRIBUTARY__DATABASE_URL", &database).env("NO_COLOR", "1");
+        command.env("TRIBUTARY__DATA_DIR", dir.path()).env("TRIBUTARY_FEDERATION", "local");
+        command
+    };
+    let script = setup_command(dir.path());
+    let setup = || {
+        let binaries = binary("tributary-coordinator").parent().expect("a folder").to_owned();
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-euc", &script]).env("PATH", binaries);
+        succeed(in_its_place(command))
+    };
+    let token = || std::fs::read_to_string(dir.path().join("admin.token")).expect("a token");
+    let made = setup();
+    assert!(made.contains("federation local"), "{made}");
+    let first = token();
+    assert_eq!(setup(), made, "the same authority");
+    assert_ne!(token(), first, "nobody has used the first one: a fresh one stands in its place");
+    let port = tributary_testing::free_port().expect("a port");
+    let mut serve = std::process::Command::new(binary("tributary-coordinator"));
+    serve.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    let coordinator = tributary_testing::Process::spawn(in_its_place(serve)).expect("spawn");
+    let patience = std::time::Duration::from_secs(60);
+    coordinator.wait_for_line("serving", patience).expect("it serves");
+    let mut enroll = std::process::Command::new(env!("CARGO_BIN_EXE_tributary"));
+    enroll.args(["enroll", "--coordinator", &format!("https://localhost:{port}")]);
+    enroll.arg("--token-file").arg(dir.path().join("admin.token"));
+    enroll.arg("--identity").arg(dir.path().join("ada"));
+    assert!(succeed(enroll).contains("spiffe://local/admin/admin"));
+    let used = token();
+    assert_eq!(setup(), made, "a later start leaves both as they are");
+    assert_eq!(token(), used);
 }

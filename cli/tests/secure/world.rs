@@ -12,7 +12,7 @@ use crate::site;
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let cli = Path::new(env!("CARGO_BIN_EXE_tributary"));
     let path = cli.parent().expect("a folder").join(name);
     assert!(path.is_file(), "{name} is not built: run `cargo test --workspace`");
