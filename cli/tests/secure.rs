@@ -378,3 +378,51 @@ fn the_compose_file_s_setup_makes_authority_and_token_once() {
     assert_eq!(setup(), made, "a later start leaves both as they are");
     assert_eq!(token(), used);
 }
+
+#[test]
+fn an_external_authority_s_agent_works_until_it_is_revoked() {
+    use tributary_client::identity::{Credential, Request};
+    use tributary_coordinator::authority::{Authority, der_of, init};
+    use tributary_core::identity::Role;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut world = World::start("external", None, WEEK_S, "info");
+    let theirs = world.path("theirs");
+    init(&theirs, &"hospitals".parse().expect("a name"), None).expect("made");
+    std::fs::copy(theirs.join("current.pem"), world.path("ca/external.pem")).expect("trusted");
+    let authority = Authority::load(&theirs).expect("read").expect("there");
+    // What the external authority hands out: a certificate, and its key, as files.
+    let given = |name: &str| {
+        let request = Request::new().expect("a key");
+        let (name, now) = (name.parse().expect("a name"), std::time::SystemTime::now());
+        let day = std::time::Duration::from_secs(86_400);
+        let signed = authority.sign_at(&request.csr, (Role::Client, &name), now, day);
+        let der = der_of(&signed.expect("signed").der).expect("hex");
+        let trusted = authority.trusted().iter().map(|ca| ca.to_vec()).collect();
+        let folder = world.path(&format!("given-{name}"));
+        let credential = Credential::given(&request, der, trusted).expect("a credential");
+        // One file has both, key first, and the importer takes from it what it is asked for.
+        credential.save(&folder).expect("saved")
+    };
+    let (files, other) = (given("site-1"), given("site-2"));
+    let config = crate::site::write(&world.path(""), 1, 1, &world.at(0));
+    let trust = world.path("ca/current.pem");
+    let import = |files: &Path| {
+        let mut command = world.client(&["identity", "import"], &config);
+        command.arg("--certificate").arg(files).arg("--key").arg(files);
+        command.arg("--trust").arg(&trust);
+        command
+    };
+    let error = fail(import(&other));
+    assert!(error.contains("spiffe://hospitals/client/site-2"), "{error}");
+    succeed(import(&files));
+    let command = world.client(&["run"], &config);
+    world.clients.push(tributary_testing::Process::spawn(command).expect("spawn"));
+    let job = world.submit(&spec(2, 1));
+    assert_eq!(world.completed(&job)["status"], "completed");
+    // Its long poll is cut, and it is told why when it comes again.
+    succeed(world.tributary(&["client", "revoke", "site-1"], "ada", 0));
+    let patience = std::time::Duration::from_secs(60);
+    world.clients[0].wait_for_line("was revoked", patience).expect("it says why it ends");
+    let said = world.coordinators[0].lines();
+    assert!(said.iter().any(|line| line.contains("good no longer")), "{said:?}");
+}

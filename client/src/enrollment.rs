@@ -1,14 +1,16 @@
-//! `tributary-client enroll`: a token becomes this machine's certificate.
+//! `tributary-client enroll`: a token becomes this machine's certificate; `identity import`: one that
+//! another authority gave is taken over.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use tributary_client::agent::identity_dir;
 use tributary_client::config::ClientConfig;
+use tributary_client::identity::Credential;
 use tributary_client::rpc::enroll;
 use tributary_core::identity::{Role, Token};
 
-use crate::EnrollArgs;
+use crate::{EnrollArgs, ImportArgs};
 
 pub(crate) async fn run(args: EnrollArgs) -> anyhow::Result<()> {
     let token = match (args.token, args.token_file) {
@@ -47,5 +49,21 @@ pub(crate) async fn run(args: EnrollArgs) -> anyhow::Result<()> {
         "enrolled; put coordinator = \"{}\" into the client's file and run it",
         args.coordinator
     );
+    Ok(())
+}
+
+/// Puts an external authority's certificate into place; a running agent takes it at its next start.
+pub(crate) fn import(args: &ImportArgs) -> anyhow::Result<()> {
+    let config = ClientConfig::load(&args.config)?;
+    let credential = Credential::import(&args.certificate, &args.key, &args.trust)?;
+    let identity = credential.identity();
+    ensure!(
+        identity.role == Role::Client && identity.name == config.agent.name,
+        "the certificate is of {identity}, and {} says name = {:?}",
+        args.config.display(),
+        config.agent.name.as_str()
+    );
+    let stored = credential.save(&identity_dir(&config.agent.state_dir))?;
+    tracing::info!(%identity, stored = %stored.display(), "imported");
     Ok(())
 }

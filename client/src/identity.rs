@@ -138,6 +138,34 @@ impl Credential {
         self
     }
 
+    /// What another authority gave, from its files: a certificate, its key (PKCS#8), and whom to trust
+    /// as the coordinator's authority; all PEM.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or they do not belong together, or the certificate is past.
+    pub fn import(certificate: &Path, key: &Path, trust: &Path) -> Result<Self, IdentityFault> {
+        let read = |path: &Path| {
+            let text = fs::read(path).map(Zeroizing::new);
+            text.map_err(|error| fault_of(path, error.to_string()))
+        };
+        let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, IdentityFault> {
+            let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+            found.map_err(|error| fault_of(path, error.to_string()))
+        };
+        let parsed = PrivateKeyDer::from_pem_slice(&read(key)?);
+        let parsed =
+            parsed.map_err(|_| fault_of(key, "expected a private key in PEM".to_owned()))?;
+        let pem = Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", parsed.secret_der())));
+        let mut chain = certificates(certificate)?.into_iter();
+        let nothing = || fault_of(certificate, "expected a certificate in PEM".to_owned());
+        let (first, name) = (chain.next().ok_or_else(nothing)?, certificate.display().to_string());
+        let credential = Self::check(&name, pem, first, certificates(trust)?, SystemTime::now())?;
+        if credential.not_after < SystemTime::now() {
+            return Err(IdentityFault::Past(name));
+        }
+        Ok(credential)
+    }
+
     /// Reads a folder's identity.
     ///
     /// # Errors
@@ -243,4 +271,8 @@ impl Credential {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes())
             .map_err(|_| rustls::Error::General("the identity's key is no key".to_owned()))
     }
+}
+
+fn fault_of(path: &Path, what: String) -> IdentityFault {
+    IdentityFault::File { path: path.display().to_string(), what }
 }

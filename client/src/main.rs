@@ -45,6 +45,9 @@ enum Command {
     Run(Args),
     /// Trade a one-time token for this machine's certificate.
     Enroll(EnrollArgs),
+    /// Take over a certificate that another authority gave.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Show and verify what left this machine.
     Ledger {
         #[command(flatten)]
@@ -60,6 +63,28 @@ enum Command {
     /// The same trainer and the same seed as in the job; one line a round, scored on the site's
     /// held-out rows where it has some. Nothing leaves the machine.
     TrainLocal(AloneArgs),
+}
+
+#[derive(Subcommand)]
+enum IdentityCommand {
+    /// Put a certificate and its key into the state folder; each renewal is another import.
+    Import(ImportArgs),
+}
+
+#[derive(clap::Args)]
+struct ImportArgs {
+    /// The site's own TOML file, whose state folder and name are used.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The certificate (PEM); it says spiffe://FEDERATION/client/NAME.
+    #[arg(long, value_name = "FILE")]
+    certificate: PathBuf,
+    /// Its key (PKCS#8, PEM).
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The authority of the coordinator's own certificate (PEM): what is trusted.
+    #[arg(long, value_name = "FILE")]
+    trust: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -131,6 +156,7 @@ async fn main() -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => run(&ClientConfig::load(&args.config)?).await,
         Command::Enroll(args) => enrollment::run(args).await,
+        Command::Identity(IdentityCommand::Import(args)) => enrollment::import(&args),
         Command::Ledger { args, json } => departures::run(&ClientConfig::load(&args.config)?, json),
         Command::Check(CheckArgs { args, spec }) => {
             check(&ClientConfig::load(&args.config)?, spec.as_deref())

@@ -149,26 +149,21 @@ struct Framing {
 impl Framing {
     /// The length of the next message that begins in these bytes, which are used up to there.
     fn next(&mut self, bytes: &mut &[u8]) -> Option<usize> {
-        loop {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
-            *bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return None;
-            }
-            let take = (PREFIX_BYTES - self.have).min(bytes.len());
-            self.prefix[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-            self.have += take;
-            *bytes = &bytes[take..];
-            if self.have < PREFIX_BYTES {
-                return None;
-            }
-            let [_, a, b, c, d] = self.prefix;
-            self.have = 0;
-            self.left = u32::from_be_bytes([a, b, c, d]) as usize;
-            self.messages += 1;
-            return Some(self.left);
+        let skipped = self.left.min(bytes.len());
+        self.left -= skipped;
+        *bytes = &bytes[skipped..];
+        let take = (PREFIX_BYTES - self.have).min(bytes.len());
+        self.prefix[self.have..self.have + take].copy_from_slice(&bytes[..take]);
+        self.have += take;
+        *bytes = &bytes[take..];
+        if self.have < PREFIX_BYTES {
+            return None;
         }
+        let [_, a, b, c, d] = self.prefix;
+        self.have = 0;
+        self.left = u32::from_be_bytes([a, b, c, d]) as usize;
+        self.messages += 1;
+        Some(self.left)
     }
 }
 

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::gate::Gate;
 use crate::authority::{Held, Keeper, member_of};
 use crate::config::Limits;
-use crate::store::By;
+use crate::store::{By, StoreError};
 use connection::Connection;
-use counts::Counts;
+use counts::{Bad, Counts};
 
 /// Connections that have shaken hands and wait for the server to take them: it takes them at once.
 const READY: usize = 64;
@@ -184,9 +184,9 @@ impl Door {
                 () = self.stop.cancelled() => return,
             }
             self.look(&keeper, &mut said).await;
-            match self.gate.store.revoked_certificates().await {
-                Ok(revoked) => {
-                    let cut = self.counts.cut(&revoked, now_s() - PAST_S);
+            match self.bad().await {
+                Ok(bad) => {
+                    let cut = self.counts.cut(&bad);
                     if cut > 0 {
                         tracing::info!(
                             connections = cut,
@@ -197,6 +197,15 @@ impl Door {
                 Err(error) => tracing::warn!(%error, "cannot look for revocations"),
             }
         }
+    }
+
+    async fn bad(&self) -> Result<Bad, StoreError> {
+        let store = &self.gate.store;
+        Ok(Bad {
+            certificates: store.revoked_certificates().await?,
+            identities: store.revoked_identities().await?,
+            past_s: now_s() - PAST_S,
+        })
     }
 
     /// Reads the authority again where it changed, and says what an operator should know of it.

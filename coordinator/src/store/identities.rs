@@ -234,6 +234,20 @@ impl Store {
         rows.iter().map(|row| Fields::of("certificates", row).parsed("fingerprint")).collect()
     }
 
+    /// Who is revoked, as `ROLE/NAME`: also those whose certificate another authority gave.
+    ///
+    /// # Errors
+    /// When the database fails or a row is corrupt.
+    pub async fn revoked_identities(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "-- store.identities.revoked_names\n\
+            SELECT role, name FROM identities WHERE revoked_at_us IS NOT NULL";
+        let who = |row: &Row| {
+            let fields = Fields::of("identities", row);
+            Ok(format!("{}/{}", fields.text("role")?, fields.text("name")?))
+        };
+        self.db.fetch(sql, &[]).await?.iter().map(who).collect()
+    }
+
     /// Everybody, by role and name.
     ///
     /// # Errors

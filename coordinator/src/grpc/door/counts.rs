@@ -19,9 +19,28 @@ struct State {
     handshakes_of: HashMap<IpAddr, u32>,
     peers: HashMap<String, u32>,
     unknown_of: HashMap<IpAddr, u32>,
-    /// What cuts a connection, by the number of its place; its certificate, and that one's end.
-    members: HashMap<u64, (Digest, i64, CancellationToken)>,
+    /// The connections of members, by the number of their place.
+    members: HashMap<u64, Joined>,
     next: u64,
+}
+
+/// A member's connection.
+struct Joined {
+    who: String,
+    certificate: Digest,
+    /// The certificate's end.
+    end_s: i64,
+    cut: CancellationToken,
+}
+
+/// Who is to be cut.
+pub(super) struct Bad {
+    /// Certificates of ours that were revoked.
+    pub(super) certificates: Vec<Digest>,
+    /// Identities, as `ROLE/NAME`, whoever gave their certificates.
+    pub(super) identities: Vec<String>,
+    /// Certificates that ended before this are past.
+    pub(super) past_s: i64,
 }
 
 /// The counts of one port.
@@ -88,7 +107,8 @@ impl Counts {
         }
         let number = state.next;
         state.next += 1;
-        state.members.insert(number, (member.fingerprint, member.not_after_s, cut));
+        let (certificate, end_s) = (member.fingerprint, member.not_after_s);
+        state.members.insert(number, Joined { who: who.clone(), certificate, end_s, cut });
         let member = Some(number);
         Some(Self::counted(counts, Place::Peer { who, member, unknown: None }))
     }
@@ -112,14 +132,16 @@ impl Counts {
         Some(Self::counted(counts, Place::Peer { who, member: None, unknown: Some(from) }))
     }
 
-    /// Cuts the connections of these certificates, and of those that ended before `past_s`; how many
-    /// there were.
-    pub(super) fn cut(&self, revoked: &[Digest], past_s: i64) -> usize {
+    /// Cuts the connections of those who are good no longer; how many there were.
+    pub(super) fn cut(&self, bad: &Bad) -> usize {
         let state = self.lock();
-        let live = state.members.values().filter(|(_, _, cut)| !cut.is_cancelled());
-        let bad =
-            live.filter(|(certificate, end_s, _)| *end_s < past_s || revoked.contains(certificate));
-        bad.map(|(_, _, cut)| cut.cancel()).count()
+        let live = state.members.values().filter(|joined| !joined.cut.is_cancelled());
+        let cut = live.filter(|joined| {
+            joined.end_s < bad.past_s
+                || bad.certificates.contains(&joined.certificate)
+                || bad.identities.contains(&joined.who)
+        });
+        cut.map(|joined| joined.cut.cancel()).count()
     }
 }
 
@@ -182,7 +204,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use tributary_core::digest::Digest;
 
-    use super::Counts;
+    use super::{Bad, Counts};
     use crate::authority::Member;
 
     #[test]
@@ -225,8 +247,16 @@ mod tests {
             (Counts::member(&counts, &member, 1, cut.clone()).expect("a place"), cut)
         };
         let (good, past, revoked) = (join("good", 100), join("past", 10), join("revoked", 100));
-        assert_eq!(counts.cut(&[Digest::of(b"revoked"), Digest::of(b"gone")], 50), 2);
-        assert!(past.1.is_cancelled() && revoked.1.is_cancelled() && !good.1.is_cancelled());
-        assert_eq!(counts.cut(&[Digest::of(b"revoked")], 50), 0, "each once");
+        // Its certificate is another authority's: it is in no table of ours.
+        let external = join("external", 100);
+        let bad = Bad {
+            certificates: vec![Digest::of(b"revoked"), Digest::of(b"gone")],
+            identities: vec!["client/external".to_owned(), "viewer/good".to_owned()],
+            past_s: 50,
+        };
+        assert_eq!(counts.cut(&bad), 3);
+        assert!(past.1.is_cancelled() && revoked.1.is_cancelled() && external.1.is_cancelled());
+        assert!(!good.1.is_cancelled(), "another role's name");
+        assert_eq!(counts.cut(&bad), 0, "each once");
     }
 }
