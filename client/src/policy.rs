@@ -62,7 +62,9 @@ impl Policy {
             let who = if submitted_by.is_empty() { "nobody known" } else { submitted_by };
             return Some(format!("policy.operators does not name {who}"));
         }
-        let parameters = spec.model.schema().len() as u64;
+        // A frozen body takes the site's memory too.
+        let frozen = spec.model.frozen_schema().map_or(0, |schema| schema.len());
+        let parameters = (spec.model.schema().len() + frozen) as u64;
         let bounds = [
             (
                 "local_epochs_max",
