@@ -13,13 +13,14 @@ use super::config::{CifarFiles, Format, IdxFiles, Parts, SourceConfig, WavConfig
 use super::error::listed;
 use super::images::Frame;
 use super::label::LabelMap;
-use super::loaded::{Loaded, Notes, held, pixel_set};
+use super::loaded::{Loaded, Notes};
 use super::normalise::Normalise;
 use super::rows::Column;
 use super::split::split;
+use super::store::Room;
 use super::summary::Summary;
-use super::table::{TableColumns, TableTarget};
-use super::text::TextColumns;
+use super::table::{Feature, TableColumns, TableTarget};
+use super::text::{Steps, TextColumns};
 use super::token::Tokens;
 use super::wav::{Layout, Recordings};
 use super::{DataError, Dataset, Wanted, array, cifar, idx, images, table, text, wav};
@@ -104,7 +105,7 @@ pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError>
         });
     }
     let normalise = config.normalise.as_ref().or(wanted.normalise.as_ref());
-    let reader = Reader { wanted, normalise };
+    let reader = Reader { wanted, normalise, room: &config.room };
     let parts = reader.read(&config.format)?;
     let names: BTreeSet<&String> = [&parts.train, &parts.evaluate]
         .into_iter()
@@ -182,6 +183,7 @@ fn both<T>(
 struct Reader<'a> {
     wanted: &'a Wanted,
     normalise: Option<&'a Normalise>,
+    room: &'a Room,
 }
 
 impl Reader<'_> {
@@ -194,7 +196,7 @@ impl Reader<'_> {
                 both(parts, |files| self.idx(files, classes, client.as_ref()))
             }
             Format::Cifar { parts, variant, client } => both(parts, |files: &CifarFiles| {
-                let loaded = cifar::load(&files.files, *variant, self.normalise)?;
+                let loaded = cifar::load(&files.files, *variant, self.normalise, self.room)?;
                 let first = files.files.first().cloned().unwrap_or_default();
                 grouped(loaded, files.groups.as_ref(), client.as_ref(), &first)
             }),
@@ -202,11 +204,22 @@ impl Reader<'_> {
                 let labels = labels.resolved(self.wanted)?;
                 let counted = self.wanted.counting.then_some(&[3, 1, 1][..]);
                 let frame = Frame::of(*channels, *size, shape.or(counted));
-                both(parts, |listing| images::load(listing, &labels, frame, self.normalise))
+                both(parts, |listing| {
+                    images::load(listing, &labels, frame, self.normalise, self.room)
+                })
             }
             Format::Table { parts, rows, columns } => {
-                let columns = self.table_columns(columns)?;
-                both(parts, |files| table::load(rows, files, &columns, self.normalise))
+                let mut columns = self.table_columns(columns)?;
+                let mut features: Option<Vec<Feature>> = None;
+                both(parts, |files| {
+                    // Where nobody lists features, the first part's order is the other's too.
+                    if columns.features.is_none() {
+                        columns.features.clone_from(&features);
+                    }
+                    let read = table::load(rows, files, &columns, self.normalise, self.room)?;
+                    features = Some(read.1);
+                    Ok(read.0)
+                })
             }
             Format::TextRows(config) => {
                 let steps = self.steps(config.steps, config.columns.label.is_none())?;
@@ -215,13 +228,13 @@ impl Reader<'_> {
                 let label = label.map(|(c, map)| Ok((c.clone(), map.resolved(self.wanted)?)));
                 let columns = TextColumns { label: label.transpose()?, ..config.columns.clone() };
                 both(&config.parts, |files| {
-                    text::load_rows(&config.rows, files, &columns, &tokens, steps)
+                    text::load_rows(&config.rows, files, &columns, &tokens, steps, self.room)
                 })
             }
             Format::Text { parts, tokens, steps } => {
                 let steps = self.steps(*steps, true)?;
                 let tokens = Tokens::open(tokens, self.wanted)?;
-                both(parts, |files| text::load_files(files, &tokens, steps))
+                both(parts, |files| text::load_files(files, &tokens, steps, self.room))
             }
             Format::Arrays { parts, .. } => both(parts, |config| self.array(config)),
             Format::Wav(config) => self.wav(config),
@@ -234,12 +247,8 @@ impl Reader<'_> {
         classes: u32,
         client: Option<&Column>,
     ) -> Result<Loaded, DataError> {
-        let (pictures, labels) = idx::read_pair(&files.images, &files.labels, classes)?;
-        let shape = [1, pictures.value.rows, pictures.value.columns];
-        let numbers = labels.value.into_iter().map(u32::from).collect();
-        let data = pixel_set(pictures.value.pixels, numbers, &shape, classes, self.normalise);
-        let stamps = vec![pictures.stamp, labels.stamp];
-        let loaded = Loaded::new(data.map_err(held(&files.images))?, stamps);
+        let room = self.room;
+        let loaded = idx::load(&files.images, &files.labels, classes, self.normalise, room)?;
         grouped(loaded, files.groups.as_ref(), client, &files.images)
     }
 
@@ -265,7 +274,7 @@ impl Reader<'_> {
         if let ArrayTarget::Labels(_, map) = &mut config.target {
             *map = map.resolved(self.wanted)?;
         }
-        array::load(&config, self.normalise)
+        array::load(&config, self.normalise, self.room)
     }
 
     fn wav(&self, config: &WavConfig) -> Result<Parts<Loaded>, DataError> {
@@ -287,18 +296,21 @@ impl Reader<'_> {
         let steps = steps.ok_or_else(no_steps)?;
         let labels = config.labels.resolved(self.wanted)?;
         let recordings = Recordings { mel: config.mel, steps, layout };
-        both(&config.parts, |listing| wav::load(listing, &labels, &recordings, self.normalise))
+        both(&config.parts, |listing| {
+            wav::load(listing, &labels, &recordings, self.normalise, self.room)
+        })
     }
 
     /// The steps of texts: the site's, else the job's.
-    fn steps(&self, configured: Option<usize>, windows: bool) -> Result<usize, DataError> {
+    fn steps(&self, configured: Option<usize>, windows: bool) -> Result<Steps, DataError> {
         let wanted = match self.wanted.shape.as_deref() {
             Some(&[steps]) => Some(steps),
             // A text with a class is one row, however long.
             None if self.wanted.counting && !windows => Some(1),
+            None if self.wanted.counting && configured.is_none() => return Ok(Steps::Open),
             _ => None,
         };
-        configured.or(wanted).filter(|&steps| steps > 0).ok_or_else(no_steps)
+        configured.or(wanted).filter(|&steps| steps > 0).map(Steps::Of).ok_or_else(no_steps)
     }
 }
 
