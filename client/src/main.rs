@@ -13,6 +13,7 @@ use tributary_client::agent::Agent;
 use tributary_client::config::ClientConfig;
 use tributary_client::observer::{Log, Observer};
 use tributary_client::trainer::LocalTrainer;
+use tributary_core::binding::Binding;
 use tributary_core::identity::Token;
 use tributary_core::spec::JobSpec;
 use tributary_data::open::open;
@@ -162,11 +163,18 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
         writeln!(out, "pretrained model: {}; a job's [model] for it:", model.digest())?;
         writeln!(out, "{}", model.spec_lines()?)?;
     }
-    let binding = if counted {
-        opened.open_binding(&config.data.name, format)
+    let bindings = if counted {
+        opened.open_bindings(&config.data.name, format)
     } else {
-        opened.binding(&config.data.name)
+        vec![opened.binding(&config.data.name)]
     };
+    for binding in bindings {
+        tell(config, &binding);
+    }
+    Ok(())
+}
+
+fn tell(config: &ClientConfig, binding: &Binding) {
     tracing::info!(
         name = %config.agent.name,
         data = %binding.name,
@@ -177,7 +185,6 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
         evaluate_examples = binding.evaluate_examples,
         "the coordinator would hear this, and nothing else of the data"
     );
-    Ok(())
 }
 
 /// The pretrained models of the site, each told by the digest that a spec names.

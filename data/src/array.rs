@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use tributary_core::spec::data::VALUES_MAX;
 
 use super::clients::Clients;
+use super::dataset::{Labels, check_finite};
 use super::file::{FETCH_AGAIN, SiteFile, Stamp, malformed};
 use super::label::{LabelMap, whole};
-use super::dataset::{Labels, check_finite};
 use super::loaded::{Loaded, Notes, held};
 use super::normalise::Normalise;
 use super::rows::{Cell, Column, Dialect, RowFormat, RowSink, Spot, read};

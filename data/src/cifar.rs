@@ -124,16 +124,19 @@ mod tests {
         };
         let record = |label: u8, pixel: u8| [vec![label], vec![pixel; 3072]].concat();
         let good = write("a.bin", &[record(3, 255), record(9, 0)].concat());
-        let loaded = load(&[good.clone(), good], Variant::Ten, None, &Room::default()).expect("good");
+        let loaded =
+            load(&[good.clone(), good], Variant::Ten, None, &Room::default()).expect("good");
         assert_eq!(loaded.data.labels(), Some(vec![3, 9, 3, 9]));
         let batch = loaded.data.gather(&[2]).expect("third");
         assert_eq!(batch.inputs, Inputs::Floats(vec![1.0; 3072]));
 
         let cut = write("cut.bin", &record(3, 0)[..100]);
-        let message = load(&[cut], Variant::Ten, None, &Room::default()).expect_err("cut").to_string();
+        let message =
+            load(&[cut], Variant::Ten, None, &Room::default()).expect_err("cut").to_string();
         assert!(message.contains("cut.bin at byte 0: expected records of 3073"), "{message}");
         let wild = write("wild.bin", &[record(3, 0), record(10, 0)].concat());
-        let message = load(&[wild], Variant::Ten, None, &Room::default()).expect_err("label").to_string();
+        let message =
+            load(&[wild], Variant::Ten, None, &Room::default()).expect_err("label").to_string();
         assert!(
             message.contains("at byte 3073: expected a label from 0 to 9, found 10"),
             "{message}"

@@ -11,8 +11,8 @@ use super::store::{Room, Store, WINDOW_BLOCKS};
 
 mod values;
 
-use values::{Palette, Ragged, Values};
 pub(crate) use values::{Labels, RaggedBuilder, check_finite};
+use values::{Palette, Ragged, Values};
 
 /// Examples of one shape. Cloning and [`Dataset::subset`] share the values.
 #[derive(Debug, Clone)]

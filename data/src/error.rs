@@ -158,8 +158,10 @@ pub enum DataError {
         expected: usize,
     },
     /// Inputs whose number is not examples × shape.
-    #[error("expected {examples} examples of shape {shape:?}, found {found} values; check that all \
-         rows are whole and that one label belongs to each")]
+    #[error(
+        "expected {examples} examples of shape {shape:?}, found {found} values; check that all \
+         rows are whole and that one label belongs to each"
+    )]
     Sizes {
         /// One label each.
         examples: usize,
@@ -169,8 +171,10 @@ pub enum DataError {
         found: usize,
     },
     /// A label that is no class.
-    #[error("expected labels below {classes}, found {label} at example {index}; correct the label, or \
-         the number of classes")]
+    #[error(
+        "expected labels below {classes}, found {label} at example {index}; correct the label, or \
+         the number of classes"
+    )]
     Label {
         /// The example.
         index: usize,
@@ -180,8 +184,10 @@ pub enum DataError {
         classes: u32,
     },
     /// A text or series of another length than it may have.
-    #[error("expected {least} to {most} steps, found {found} at example {index}; cut or \
-         leave out the row, or correct `steps`")]
+    #[error(
+        "expected {least} to {most} steps, found {found} at example {index}; cut or \
+         leave out the row, or correct `steps`"
+    )]
     Length {
         /// The example.
         index: usize,
@@ -193,8 +199,10 @@ pub enum DataError {
         found: usize,
     },
     /// A token beyond the vocabulary.
-    #[error("expected tokens below {vocabulary}, found {token} at example {index}; give \
-         the vocabulary that the tokens are of")]
+    #[error(
+        "expected tokens below {vocabulary}, found {token} at example {index}; give \
+         the vocabulary that the tokens are of"
+    )]
     Token {
         /// The example.
         index: usize,
@@ -204,8 +212,10 @@ pub enum DataError {
         vocabulary: u32,
     },
     /// An input that is not a finite number.
-    #[error("expected finite numbers, found another at value {index}; mend the value, or the \
-         constants to normalise by")]
+    #[error(
+        "expected finite numbers, found another at value {index}; mend the value, or the \
+         constants to normalise by"
+    )]
     NotFinite {
         /// Which of the values.
         index: usize,

@@ -173,7 +173,8 @@ fn begin(file: &Path, kind: &Kind) -> Result<(SiteFile, Vec<usize>, u64), DataEr
         source.exactly(&mut field, "a size of four bytes")?;
         let size = u64::from(u32::from_be_bytes(field));
         let range = if dimension == 0 { 0..=COUNT_MAX } else { 1..=SIDE_MAX };
-        let fits = bytes.checked_mul(size).filter(|&b| b <= kind.bytes_max && range.contains(&size));
+        let fits =
+            bytes.checked_mul(size).filter(|&b| b <= kind.bytes_max && range.contains(&size));
         let Some(fits) = fits else {
             let expected = format!(
                 "a size from {} to {}, and at most {} bytes in all",

@@ -8,7 +8,7 @@ use tributary_core::binding::Binding;
 use tributary_core::spec::data::DataKind;
 
 use super::array::{ArrayConfig, ArrayTarget};
-use super::clients::{Clients, read_groups};
+use super::clients::{Clients, Whose, distinct_files, read_groups, stem};
 use super::config::{CifarFiles, Format, IdxFiles, Parts, SourceConfig, WavConfig};
 use super::error::listed;
 use super::images::Frame;
@@ -25,7 +25,10 @@ use super::token::Tokens;
 use super::wav::{Layout, Recordings};
 use super::{DataError, Dataset, Wanted, array, cifar, idx, images, table, text, wav};
 
-/// A site's data in memory.
+/// Most examples that a client may announce: 2^29, the bound of the exact sums.
+const EXAMPLES_MAX: u64 = 1 << 29;
+
+/// A site's data, read.
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// What the rows are.
@@ -68,13 +71,34 @@ impl Opened {
         }
     }
 
-    /// The binding of data that a job says how to read: its counts, and nothing that the job decides.
-    /// A shape without sizes means as much; see [`Binding`].
+    /// The bindings of data that a job says how to read: their counts, and nothing that the job
+    /// decides; one for each kind that they may be. A shape without sizes means as much; see
+    /// [`Binding`]. Where a job decides how long windows of text are, the counts are the most that
+    /// there may be.
     #[must_use]
-    pub fn open_binding(&self, name: &str, format: &Format) -> Binding {
+    pub fn open_bindings(&self, name: &str, format: &Format) -> Vec<Binding> {
         let decided = format.classes().unwrap_or(0);
-        let whole = self.binding(name);
-        Binding { classes: decided, targets: 0, vocabulary: 0, shape: Vec::new(), ..whole }
+        let mut open = Binding {
+            classes: decided,
+            targets: 0,
+            vocabulary: 0,
+            shape: Vec::new(),
+            ..self.binding(name)
+        };
+        let most = |notes: &Option<Notes>| notes.as_ref().and_then(|notes| notes.rows_most);
+        if let Some(most) = most(&self.notes.train) {
+            open.train_examples = most.min(EXAMPLES_MAX);
+            // Which part is held out is known when there are rows.
+            open.evaluate_examples = open.evaluate_examples.min(1) * open.train_examples;
+        }
+        if let Some(most) = most(&self.notes.evaluate) {
+            open.evaluate_examples = most.min(EXAMPLES_MAX);
+        }
+        let kinds: &[DataKind] = match format {
+            Format::Wav(config) if config.layout.is_none() => &[DataKind::Series, DataKind::Image],
+            _ => &[self.kind],
+        };
+        kinds.iter().map(|kind| Binding { kind: kind.word().to_owned(), ..open.clone() }).collect()
     }
 
     /// Whether every file is still what it was when it was read.
@@ -115,9 +139,12 @@ pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError>
         .collect();
     let clients: Vec<String> = names.into_iter().cloned().collect();
     let keep = config.client.as_ref().map(|name| chosen(name, &clients)).transpose()?;
-    let (train, train_notes) = finish(parts.train, &clients, keep)?;
-    let (evaluate, evaluate_notes) = finish(parts.evaluate, &clients, keep)?;
+    let (train, train_notes) = finish(parts.train, &clients, keep, "rows to train on")?;
+    let (evaluate, evaluate_notes) = finish(parts.evaluate, &clients, keep, "rows to evaluate on")?;
+    let is_open = train_notes.as_ref().is_some_and(|notes| notes.rows_most.is_some());
     let (train, evaluate) = match (train, &config.validation) {
+        // The windows are not known yet: any of them may be held out.
+        (Some(train), Some(_)) if is_open => (Some(train.clone()), Some(train)),
         (Some(train), Some(how)) if evaluate.is_none() => {
             let (train, held) = split(&train, how)?;
             (Some(train), Some(held))
@@ -157,6 +184,7 @@ fn finish(
     loaded: Option<Loaded>,
     names: &[String],
     keep: Option<u32>,
+    what: &'static str,
 ) -> Result<Finished, DataError> {
     let Some(Loaded { data, clients, notes }) = loaded else { return Ok((None, None)) };
     let data = match &clients {
@@ -164,7 +192,13 @@ fn finish(
         None => data,
     };
     let Some(keep) = keep else { return Ok((Some(data), Some(notes))) };
-    let writers = data.writers().unwrap_or_default();
+    let writers = data.writers().ok_or_else(|| DataError::Unfit {
+        what: "list of clients",
+        expected: format!("the clients of the {what}"),
+        found: "rows of unknown clients".to_owned(),
+        advice: "name a `client_column` or a group file for them, or take `client` out of [data]"
+            .into(),
+    })?;
     let mine = writers.iter().enumerate().filter(|(_, writer)| **writer == keep);
     let mine: Vec<usize> = mine.map(|(at, _)| at).collect();
     let data = data.subset(&mine)?;
@@ -177,6 +211,12 @@ fn both<T>(
 ) -> Result<Parts<Loaded>, DataError> {
     let train = parts.train.as_ref().map(&mut read).transpose()?;
     Ok(Parts { train, evaluate: parts.evaluate.as_ref().map(read).transpose()? })
+}
+
+/// Where each file is one client's, its name must be its own among those of its part.
+fn both_files(parts: &Parts<Vec<PathBuf>>) -> Result<(), DataError> {
+    let each = |files: &Vec<PathBuf>| distinct_files(files, stem);
+    [&parts.train, &parts.evaluate].into_iter().flatten().try_for_each(each)
 }
 
 /// Reads parts of one format.
@@ -211,6 +251,9 @@ impl Reader<'_> {
             Format::Table { parts, rows, columns } => {
                 let mut columns = self.table_columns(columns)?;
                 let mut features: Option<Vec<Feature>> = None;
+                if matches!(columns.client, Some(Whose::File)) {
+                    both_files(parts)?;
+                }
                 both(parts, |files| {
                     // Where nobody lists features, the first part's order is the other's too.
                     if columns.features.is_none() {
@@ -227,6 +270,9 @@ impl Reader<'_> {
                 let label = config.columns.label.as_ref();
                 let label = label.map(|(c, map)| Ok((c.clone(), map.resolved(self.wanted)?)));
                 let columns = TextColumns { label: label.transpose()?, ..config.columns.clone() };
+                if matches!(columns.client, Some(Whose::File)) {
+                    both_files(&config.parts)?;
+                }
                 both(&config.parts, |files| {
                     text::load_rows(&config.rows, files, &columns, &tokens, steps, self.room)
                 })

@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use super::clients::{Clients, Whose};
+use super::dataset::{Labels, check_finite};
 use super::file::{Stamp, malformed};
 use super::label::LabelMap;
-use super::dataset::{Labels, check_finite};
 use super::loaded::{Loaded, Notes, held};
 use super::normalise::Normalise;
 use super::rows::{Cell, Column, RowFormat, RowSink, Spot, read};
@@ -288,11 +288,7 @@ impl<'a> TableSink<'a> {
         }
     }
 
-    fn finish(
-        self,
-        file: &Path,
-        files: Vec<Stamp>,
-    ) -> Result<(Loaded, Vec<Feature>), DataError> {
+    fn finish(self, file: &Path, files: Vec<Stamp>) -> Result<(Loaded, Vec<Feature>), DataError> {
         if self.rows == 0 {
             let found = match self.dropped {
                 0 => "none".to_owned(),

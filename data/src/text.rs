@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::clients::{Clients, Whose, distinct_files};
+use super::dataset::{Labels, RaggedBuilder};
 use super::error::excerpt;
 use super::file::{SiteFile, Stamp, malformed};
 use super::label::LabelMap;
-use super::dataset::{Labels, RaggedBuilder};
 use super::loaded::{Loaded, Notes, held};
 use super::rows::{Cell, Column, RowFormat, RowSink, Spot, read};
 use super::store::Room;

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
 
+use super::dataset::{Labels, check_finite};
 use super::file::{FETCH_AGAIN, SiteFile, malformed};
 use super::label::LabelMap;
 use super::listing::{Listing, list};
-use super::dataset::{Labels, check_finite};
 use super::loaded::{Loaded, Notes, held};
 use super::normalise::Normalise;
 use super::store::{Builder, Room};

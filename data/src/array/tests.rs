@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::npy::{Header, Source};
-use crate::{DataError, Targets};
 use crate::fixture::{Folder, gzip, message, numbers, says};
+use crate::{DataError, Targets};
 
 /// An array file of version 1.
 fn npy(descr: &str, fortran: bool, shape: &str, values: &[u8]) -> Vec<u8> {

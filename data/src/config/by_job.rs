@@ -34,7 +34,9 @@ impl Format {
                 .into_iter()
                 .flatten()
                 .any(|arrays| matches!(&arrays.target, ArrayTarget::Labels(_, LabelMap::Job))),
-            Self::Wav(config) => config.labels == LabelMap::Job || config.steps.is_none(),
+            Self::Wav(config) => {
+                config.labels == LabelMap::Job || config.steps.is_none() || config.layout.is_none()
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Pictures, read_dataset, read_labels};
-use crate::store::Room;
 use crate::qmnist::read_writers;
+use crate::store::Room;
 use crate::{DataError, Dataset, Inputs, Targets};
 
 struct Folder(tempfile::TempDir);
