@@ -153,6 +153,12 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
         None => Wanted::default(),
     };
     let counted = spec.is_none() && format.needs_job();
+    for what in spec.iter().flat_map(|_| config.data.source.decides(&wanted)) {
+        tracing::warn!(
+            what,
+            "the job does not say it, and this site's own is used: sites may differ"
+        );
+    }
     let opened = open(&config.data.source, &wanted)?;
     if counted {
         tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");

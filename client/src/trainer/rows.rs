@@ -68,6 +68,9 @@ impl Files {
         }
         // What was read before goes first: both may not fit in memory.
         *last = None;
+        for what in self.config.source.decides(wanted) {
+            tracing::warn!(data = %self.config.name, what, "the job does not say it: sites may differ");
+        }
         let refused = |error: DataError| refused(&self.config, &error);
         let opened = open(&self.config.source, wanted).map_err(refused)?;
         self.check_counts(&opened)?;

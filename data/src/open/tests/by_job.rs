@@ -120,7 +120,7 @@ fn windows_of_a_length_that_the_job_decides_are_counted_at_most() {
     let spec = job(
         "kind = \"text\"\nalphabet = \"abc\"",
         "input = { tokens = 4 }\nlayers = [{ embedding = { vocabulary = 5, dimension = 2 } }, \
-         { linear = 5 }]\nloss = \"next_token_cross_entropy\"",
+         { linear = 5 }]",
     );
     assert!(DataNeed::of(&spec).met_by(&binding));
     let opened = open(&config, &Wanted::by_job(&spec)).expect("as the job says");
@@ -194,4 +194,25 @@ fn without_a_list_the_first_file_s_order_is_every_file_s() {
     let opened = folder.open(table).expect("rows");
     assert_eq!(numbers(&opened.train.expect("rows")), [50.0, 70.0]);
     assert_eq!(numbers(&opened.evaluate.expect("rows")), [60.0, 80.0]);
+}
+
+#[test]
+fn what_a_site_decides_alone_is_told() {
+    let folder = Folder::new();
+    let table = "format = \"csv\"\nfile = \"a.csv\"\nlabel_column = \"sick\"\n\
+                 class_names = [\"no\", \"yes\"]\n";
+    let silent = job(
+        "kind = \"table\"\nclasses = 2",
+        "preset = \"logistic_regression\"\ninput = { shape = [1] }",
+    );
+    let config = parse(&format!("{table}[normalise]\nmean = 1\ndeviation = 2\n"), folder.path());
+    let own = config.expect("configuration").decides(&Wanted::by_job(&silent));
+    assert_eq!(own.len(), 3, "{own:?}");
+    says(&own.join(", "), &["[data.normalise]", "no `features`", "`class_names`"]);
+    let spoken = job(
+        "kind = \"table\"\nclass_names = [\"no\", \"yes\"]",
+        "preset = \"logistic_regression\"\ninput = { shape = [1] }",
+    );
+    let config = parse(&format!("{table}features = [\"age\"]\n"), folder.path());
+    assert!(config.expect("configuration").decides(&Wanted::by_job(&spoken)).is_empty());
 }
