@@ -113,7 +113,7 @@ fn damage_is_named_with_its_place() {
     let whole = floats("(2,)", &[1.0, 2.0]);
     let refused = |bytes: &[u8]| message(parse(Path::new("a.npy"), bytes));
     says(&refused(b"PK\x03\x04"), &["a.npy at byte 0: expected an array (93 'NUMPY')"]);
-    says(&refused(&whole[..7]), &["expected the header's length, found the end after 7 bytes"]);
+    says(&refused(&whole[..7]), &["expected a version, found the end after 7 bytes"]);
     says(&refused(&whole[..30]), &["at byte 10: expected a whole header"]);
     let cut = refused(&whole[..whole.len() - 1]);
     says(&cut, &["expected 8 bytes of values for the shape [2], found 7; fetch"]);
