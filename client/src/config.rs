@@ -85,7 +85,7 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
     let device = read_device(root);
     let models = read_models(root, base);
     let mut section = root.section("data");
-    let data = read_data(&mut section, base);
+    let data = read_data(&mut section, base, &state_dir);
     section.finish();
     let mut section = root.section("policy");
     let policy = Policy::read(&mut section);
@@ -149,9 +149,10 @@ fn is_address(text: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(loopback)
 }
 
-fn read_data(section: &mut Section, base: &Path) -> Option<DataConfig> {
+fn read_data(section: &mut Section, base: &Path, state_dir: &Path) -> Option<DataConfig> {
     let name = section.text("name", Some("data"));
-    let source = SourceConfig::read(section, base)?;
+    let mut source = SourceConfig::read(section, base)?;
+    source.room.scratch_dir.get_or_insert_with(|| state_dir.join("scratch"));
     Some(DataConfig { name, source })
 }
 
@@ -168,6 +169,8 @@ mod tests {
         let config = ClientConfig::parse(text, Path::new("/site")).expect("good");
         assert_eq!(config.data.name, "data");
         assert_eq!(config.agent.state_dir, Path::new("/site/tributary-client-site-a"));
+        let scratch = Some(Path::new("/site/tributary-client-site-a/scratch").to_owned());
+        assert_eq!(config.data.source.room.scratch_dir, scratch);
     }
 
     #[test]

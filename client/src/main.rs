@@ -13,6 +13,7 @@ use tributary_client::agent::Agent;
 use tributary_client::config::ClientConfig;
 use tributary_client::observer::{Log, Observer};
 use tributary_client::trainer::LocalTrainer;
+use tributary_core::binding::Binding;
 use tributary_core::identity::Token;
 use tributary_core::spec::JobSpec;
 use tributary_data::open::open;
@@ -178,6 +179,12 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
         None => Wanted::default(),
     };
     let counted = spec.is_none() && format.needs_job();
+    for what in spec.iter().flat_map(|_| config.data.source.decides(&wanted)) {
+        tracing::warn!(
+            what,
+            "the job does not say it, and this site's own is used: sites may differ"
+        );
+    }
     let opened = open(&config.data.source, &wanted)?;
     if counted {
         tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");
@@ -188,11 +195,18 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
         writeln!(out, "pretrained model: {}; a job's [model] for it:", model.digest())?;
         writeln!(out, "{}", model.spec_lines()?)?;
     }
-    let binding = if counted {
-        opened.open_binding(&config.data.name, format)
+    let bindings = if counted {
+        opened.open_bindings(&config.data.name, format)
     } else {
-        opened.binding(&config.data.name)
+        vec![opened.binding(&config.data.name)]
     };
+    for binding in bindings {
+        tell(config, &binding);
+    }
+    Ok(())
+}
+
+fn tell(config: &ClientConfig, binding: &Binding) {
     tracing::info!(
         name = %config.agent.name,
         data = %binding.name,
@@ -203,7 +217,6 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
         evaluate_examples = binding.evaluate_examples,
         "the coordinator would hear this, and nothing else of the data"
     );
-    Ok(())
 }
 
 /// The pretrained models of the site, each told by the digest that a spec names.

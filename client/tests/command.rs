@@ -97,3 +97,110 @@ fn data_are_checked_against_a_job() {
     let error = error(&client(&["check", "--config", &site, "--spec", &job]));
     assert!(error.contains("another shape: expected [3], found [2]"), "{error}");
 }
+
+/// An array of zeros as a sparse file, and a client's file that reads it with little memory.
+fn large(folder: &std::path::Path, mib: u64) -> String {
+    let rows = mib << 10;
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, 256), }}\n");
+    let head = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes()].concat();
+    let whole = [head.as_slice(), header.as_bytes()].concat();
+    let write = |name: &str, bytes: &[u8], all: u64| {
+        std::fs::write(folder.join(name), bytes).expect("written");
+        let file = std::fs::OpenOptions::new().write(true).open(folder.join(name)).expect("file");
+        file.set_len(all).expect("sparse");
+    };
+    write("x.npy", &whole, whole.len() as u64 + (mib << 20));
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows},), }}\n");
+    let head = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes()].concat();
+    let whole = [head.as_slice(), header.as_bytes()].concat();
+    write("y.npy", &whole, whole.len() as u64 + rows);
+    let site = "coordinator = \"http://127.0.0.1:7443\"\nname = \"site-a\"\nthreads = 1\n[data]\n\
+                format = \"npy\"\ninputs = \"x.npy\"\nlabels = \"y.npy\"\nclasses = 2\n\
+                memory_mb = 16\n";
+    std::fs::write(folder.join("client.toml"), site).expect("written");
+    folder.join("client.toml").display().to_string()
+}
+
+/// Follows a `check` until it ends: what it had at most in memory, in MiB; `each` may end it.
+fn follow(child: &mut std::process::Child, mut each: impl FnMut(&mut std::process::Child)) -> u64 {
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().expect("a child").is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) >> 10);
+        each(child);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    peak
+}
+
+fn check_of(site: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tributary-client"));
+    command.args(["check", "--config", site]).env("NO_COLOR", "1");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    command
+}
+
+#[test]
+fn data_larger_than_memory_are_read_through_a_file_without_a_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = large(folder.path(), 300);
+    let mut child = check_of(&site).spawn().expect("the client runs");
+    let peak = follow(&mut child, |_| ());
+    let output = child.wait_with_output().expect("an answer");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("rows        307200"), "{text}");
+    assert!((16..120).contains(&peak), "{peak} MiB at most");
+    let scratch = folder.path().join("tributary-client-site-a/scratch");
+    assert_eq!(std::fs::read_dir(&scratch).expect("it was used").count(), 0);
+
+    // Killed while it writes there: nothing is left either.
+    let mut child = check_of(&site).spawn().expect("the client runs");
+    let mut killed = false;
+    follow(&mut child, |child| {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten();
+        let mut places = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+        if !killed && places.any(|place| place.starts_with(&scratch)) {
+            killed = true;
+            child.kill().expect("killed");
+        }
+    });
+    assert!(killed, "it was seen at work");
+    assert_eq!(std::fs::read_dir(&scratch).expect("the folder stays").count(), 0);
+}
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn a_file_that_the_client_s_user_may_not_read_is_named() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (site, _) = table(folder.path());
+    let rows = folder.path().join("rows.csv");
+    let mode = |path: &std::path::Path, mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, mode).expect("a mode");
+    };
+    let binary = folder.path().join("client");
+    std::fs::copy(env!("CARGO_BIN_EXE_tributary-client"), &binary).expect("a copy");
+    mode(&binary, 0o755);
+    mode(folder.path(), 0o755);
+    let mut command = Command::new(&binary);
+    command.args(["check", "--config", &site]).env("NO_COLOR", "1");
+    // Root reads everything, so the client runs as somebody else.
+    if std::fs::metadata(&rows).expect("rows").uid() == 0 {
+        chown(&rows, Some(0), Some(0)).expect("root's");
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    mode(&rows, 0o000);
+    let told = error(&command.output().expect("the client runs"));
+    mode(&rows, 0o644);
+    for part in ["cannot read", "rows.csv", "let the user that runs the client read it"] {
+        assert!(told.contains(part), "{part} is missing in {told}");
+    }
+    assert!(command.output().expect("the client runs").status.success(), "and then it may");
+}

@@ -75,9 +75,12 @@ impl DataNeed {
     #[must_use]
     pub fn met_by(&self, binding: &Binding) -> bool {
         let named = self.name.as_ref().is_none_or(|name| *name == binding.name);
+        // A job with a larger vocabulary has room to spare.
+        let tokens = (binding.vocabulary > 0) == (self.vocabulary > 0)
+            && binding.vocabulary <= self.vocabulary;
         let same = self.classes == binding.classes
             && self.targets == binding.targets
-            && self.vocabulary == binding.vocabulary
+            && tokens
             && self.shape == binding.shape;
         let by_job =
             binding.shape.is_empty() && (binding.classes == 0 || binding.classes == self.classes);
@@ -116,7 +119,11 @@ mod tests {
     #[test]
     fn data_serve_where_they_are_what_the_job_needs_or_leave_it_to_the_job() {
         assert!(need().met_by(&binding()));
-        assert!(!need().met_by(&Binding { vocabulary: 400, ..binding() }));
+        assert!(need().met_by(&Binding { vocabulary: 400, ..binding() }));
+        assert!(!need().met_by(&Binding { vocabulary: 501, ..binding() }));
+        assert!(!need().met_by(&Binding { vocabulary: 0, ..binding() }));
+        let numbers = DataNeed { vocabulary: 0, ..need() };
+        assert!(!numbers.met_by(&binding()));
         let open = Binding { vocabulary: 0, shape: Vec::new(), ..binding() };
         assert!(need().met_by(&open));
         assert!(need().met_by(&Binding { classes: 0, ..open.clone() }));

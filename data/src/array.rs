@@ -4,21 +4,22 @@
 
 use std::path::{Path, PathBuf};
 
+use tributary_core::spec::data::VALUES_MAX;
+
 use super::clients::Clients;
+use super::dataset::{Labels, check_finite};
 use super::file::{FETCH_AGAIN, SiteFile, Stamp, malformed};
 use super::label::{LabelMap, whole};
-use super::loaded::{Loaded, Notes, check_room, held};
+use super::loaded::{Loaded, Notes, held};
 use super::normalise::Normalise;
 use super::rows::{Cell, Column, Dialect, RowFormat, RowSink, Spot, read};
+use super::store::{Builder, Room, Store};
 use super::{DataError, Dataset, Place};
 
 pub(crate) mod npy;
 mod npz;
 
-use npy::Array;
-
-/// Most bytes of one array: 8 GiB.
-const BYTES_MAX: u64 = 1 << 33;
+use npy::{Header, Source};
 
 /// One array in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,45 +67,33 @@ pub struct ArrayConfig {
 pub(crate) fn load(
     config: &ArrayConfig,
     normalise: Option<&Normalise>,
+    room: &Room,
 ) -> Result<Loaded, DataError> {
     let file = config.inputs.file.as_path();
-    let (array, stamp) = read_array(&config.inputs)?;
-    let (&rows, shape) = array.shape.split_first().ok_or_else(|| {
-        let advice = "the first axis counts the rows";
-        malformed(file, array.place.clone(), "an array of rows", "a single number", advice)
+    let (read, stamp) = read_array(&config.inputs, room, |header, source| {
+        read_inputs(file, config.transpose, normalise, room, header, source)
     })?;
+    let (inputs, rows, shape) = read;
     let mut stamps = vec![stamp];
-    let mut shape = if shape.is_empty() { vec![1] } else { shape.to_vec() };
-    check_room(file, array.values.len())?;
-    let mut inputs = finite(file, &array, array.values.len() / rows.max(1))?;
-    match normalise {
-        // Pictures have their channels first, series and tables their features last.
-        Some(constants) if shape.len() == 3 => constants.apply_first(&mut inputs, &shape)?,
-        Some(constants) => constants.apply_last(&mut inputs, &shape)?,
-        None => {}
-    }
-    if config.transpose {
-        transpose(file, &mut inputs, &mut shape)?;
-    }
     let mut clients = None;
-    let data = match &config.target {
+    let targets = match &config.target {
         ArrayTarget::Labels(labels, map) => {
-            let labels = read_labels(labels, map, config)?;
+            let labels = read_labels(labels, map, config, room)?;
             stamps.push(labels.stamp);
             clients = labels.clients;
             same_rows(labels.file, labels.classes.len(), file, rows)?;
-            Dataset::from_f32(inputs, labels.classes, &shape, map.classes())
+            Labels::classes(labels.classes, map.classes())
         }
         ArrayTarget::Values(other) => {
-            let (targets, stamp) = read_array(other)?;
+            let (targets, stamp) = read_array(other, room, |header, source| {
+                same_rows(&other.file, header.shape.first().copied().unwrap_or(0), file, rows)?;
+                read_targets(&other.file, room, header, source)
+            })?;
             stamps.push(stamp);
-            let found = targets.shape.first().copied().unwrap_or(0);
-            same_rows(&other.file, found, file, rows)?;
-            let width = targets.values.len() / rows.max(1);
-            let values = finite(&other.file, &targets, width)?;
-            Dataset::with_values(inputs, values, &shape, width)
+            Labels::values(targets.0, targets.1)
         }
     };
+    let data = targets.and_then(|targets| Dataset::of_numbers(inputs, targets, &shape));
     let data = data.map_err(held(file))?;
     if let Some(groups) = &config.groups {
         let read = super::clients::read_groups(groups, config.client.as_ref(), rows, file)?;
@@ -114,17 +103,83 @@ pub(crate) fn load(
     Ok(Loaded { data, clients, notes: Notes { files: stamps, ..Notes::default() } })
 }
 
-fn read_array(from: &ArrayFile) -> Result<(Array, Stamp), DataError> {
+fn read_array<T>(
+    from: &ArrayFile,
+    room: &Room,
+    work: impl FnOnce(&Header, &mut dyn Source) -> Result<T, DataError>,
+) -> Result<(T, Stamp), DataError> {
     match &from.entry {
         None => {
-            let (bytes, stamp) = SiteFile::read_whole(&from.file, BYTES_MAX)?;
-            Ok((npy::parse(&from.file, None, &bytes)?, stamp))
+            let mut file = SiteFile::open(&from.file)?;
+            let header = Header::read(&from.file, None, &mut file)?;
+            let value = work(&header, &mut file)?;
+            Ok((value, file.finish()?))
         }
-        Some(entry) => {
-            let (name, bytes, stamp) = npz::read_entry(&from.file, entry, BYTES_MAX)?;
-            Ok((npy::parse(&from.file, Some(&name), &bytes)?, stamp))
-        }
+        Some(entry) => npz::with_entry(&from.file, entry, room, |name, source| {
+            work(&Header::read(&from.file, Some(name), source)?, source)
+        }),
     }
+}
+
+/// The values row by row, how many rows there are, and the shape of one.
+fn read_inputs(
+    file: &Path,
+    turned: bool,
+    normalise: Option<&Normalise>,
+    room: &Room,
+    header: &Header,
+    source: &mut dyn Source,
+) -> Result<(Store<f32>, usize, Vec<usize>), DataError> {
+    let (&rows, shape) = header.shape.split_first().ok_or_else(|| {
+        let advice = "the first axis counts the rows";
+        malformed(file, header.place(), "an array of rows", "a single number", advice)
+    })?;
+    let mut shape = if shape.is_empty() { vec![1] } else { shape.to_vec() };
+    let by_first = shape.len() == 3;
+    let mut inputs = Builder::new(room);
+    let mut at = 0_u64;
+    header.rows(source, room.memory_bytes, &mut |values| {
+        let mut row = finite(file, at, values)?;
+        match normalise {
+            // Pictures have their channels first, series and tables their features last.
+            Some(constants) if by_first => constants.apply_first(&mut row, &shape)?,
+            Some(constants) => constants.apply_last(&mut row, &shape)?,
+            None => {}
+        }
+        if turned {
+            transpose(file, &mut row, &shape)?;
+        }
+        check_finite(inputs.len(), &row).map_err(held(file))?;
+        at += 1;
+        inputs.push(&row).map_err(held(file))
+    })?;
+    if let (true, [first, second]) = (turned, shape.as_mut_slice()) {
+        std::mem::swap(first, second);
+    }
+    Ok((inputs.finish().map_err(held(file))?, rows, shape))
+}
+
+/// Numbers to predict, and how many a row has.
+fn read_targets(
+    file: &Path,
+    room: &Room,
+    header: &Header,
+    source: &mut dyn Source,
+) -> Result<(Vec<f32>, usize), DataError> {
+    let width: usize = header.shape.iter().skip(1).product();
+    if width > VALUES_MAX as usize {
+        let expected = format!("at most {VALUES_MAX} numbers to predict of a row");
+        let advice = "name the array of the targets";
+        return Err(malformed(file, header.place(), expected, width.to_string(), advice));
+    }
+    let mut targets = Vec::new();
+    let mut at = 0_u64;
+    header.rows(source, room.memory_bytes, &mut |values| {
+        targets.extend(finite(file, at, values)?);
+        at += 1;
+        Ok(())
+    })?;
+    Ok((targets, width))
 }
 
 fn same_rows(file: &Path, found: usize, other: &Path, expected: usize) -> Result<(), DataError> {
@@ -135,34 +190,30 @@ fn same_rows(file: &Path, found: usize, other: &Path, expected: usize) -> Result
     Err(DataError::Counts { file, found, other, expected })
 }
 
-fn finite(file: &Path, array: &Array, width: usize) -> Result<Vec<f32>, DataError> {
+/// The numbers of a row, which must be finite as f32.
+fn finite(file: &Path, row: u64, values: &[f64]) -> Result<Vec<f32>, DataError> {
     let narrow = |(at, &value): (usize, &f64)| {
         let narrow = value as f32;
         narrow.is_finite().then_some(narrow).ok_or_else(|| {
-            let place = Place::Cell {
-                row: (at / width.max(1)) as u64,
-                column: format!("value {}", at % width.max(1)),
-            };
+            let place = Place::Cell { row, column: format!("value {at}") };
             let advice = "mend the value, or leave the row out";
             malformed(file, place, "a finite number", value.to_string(), advice)
         })
     };
-    array.values.iter().enumerate().map(narrow).collect()
+    values.iter().enumerate().map(narrow).collect()
 }
 
-fn transpose(file: &Path, inputs: &mut [f32], shape: &mut [usize]) -> Result<(), DataError> {
-    let &mut [first, second] = shape else {
+/// Lets the two axes of a row change places.
+fn transpose(file: &Path, row: &mut [f32], shape: &[usize]) -> Result<(), DataError> {
+    let &[first, second] = shape else {
         let advice = "leave `transpose` out";
         let found = format!("{} axes", shape.len());
         return Err(malformed(file, Place::Whole, "rows of two axes", found, advice));
     };
-    for row in inputs.chunks_exact_mut((first * second).max(1)) {
-        let old = row.to_vec();
-        for (at, value) in row.iter_mut().enumerate() {
-            *value = old[(at % first) * second + at / first];
-        }
+    let old = row.to_vec();
+    for (at, value) in row.iter_mut().enumerate() {
+        *value = old[(at % first) * second + at / first];
     }
-    shape.swap(0, 1);
     Ok(())
 }
 
@@ -177,18 +228,25 @@ fn read_labels<'a>(
     labels: &'a ArrayLabels,
     map: &LabelMap,
     config: &ArrayConfig,
+    room: &Room,
 ) -> Result<LabelColumn<'a>, DataError> {
     match labels {
         ArrayLabels::Array(from) => {
-            let (array, stamp) = read_array(from)?;
-            let class = |(at, &value): (usize, &f64)| {
-                whole(value).and_then(|number| map.class_of_number(number)).ok_or_else(|| {
-                    let place = Place::Row(at as u64);
-                    let advice = "correct the label, or the classes in the configuration";
-                    malformed(&from.file, place, map.expected(), value.to_string(), advice)
-                })
+            let mut classes = Vec::new();
+            let each = &mut |values: &[f64]| {
+                for &value in values {
+                    let class = whole(value).and_then(|number| map.class_of_number(number));
+                    classes.push(class.ok_or_else(|| {
+                        let place = Place::Row(classes.len() as u64);
+                        let advice = "correct the label, or the classes in the configuration";
+                        malformed(&from.file, place, map.expected(), value.to_string(), advice)
+                    })?);
+                }
+                Ok(())
             };
-            let classes = array.values.iter().enumerate().map(class).collect::<Result<_, _>>()?;
+            let ((), stamp) = read_array(from, room, |header, source| {
+                header.rows(source, room.memory_bytes, each)
+            })?;
             Ok(LabelColumn { file: &from.file, classes, clients: None, stamp })
         }
         ArrayLabels::Column(file, column) => {

@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::file::{FETCH_AGAIN, SiteFile, malformed};
 use super::label::LabelMap;
-use super::loaded::{Loaded, check_room, held, pixel_set};
+use super::loaded::{Loaded, held};
 use super::normalise::Normalise;
-use super::{DataError, Place};
+use super::store::{Builder, Room};
+use super::{DataError, Dataset, Place};
 
 /// Channels, rows and columns of every picture.
 pub const SHAPE: [usize; 3] = [3, 32, 32];
 const PIXELS: usize = SHAPE[0] * SHAPE[1] * SHAPE[2];
-/// Largest file: ten times the published ones together.
-const FILE_BYTES_MAX: u64 = 2 << 30;
 
 /// Which labels a record has, and which is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,33 +54,55 @@ pub(crate) fn load(
     files: &[PathBuf],
     variant: Variant,
     normalise: Option<&Normalise>,
+    room: &Room,
 ) -> Result<Loaded, DataError> {
     let (head, at) = variant.labels();
     let record = head + PIXELS;
     let map = LabelMap::Numbers { classes: variant.classes(), first: 0 };
-    let (mut pixels, mut labels, mut stamps) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut labels, mut stamps) = (Vec::new(), Vec::new());
+    let mut pixels = Builder::new(room);
+    let mut row = Vec::with_capacity(record);
     for path in files {
-        let (bytes, stamp) = SiteFile::read_whole(path, FILE_BYTES_MAX)?;
-        stamps.push(stamp);
-        let whole = bytes.len() - bytes.len() % record;
-        if whole != bytes.len() {
+        let mut file = SiteFile::open(path)?;
+        if file.ready()?.is_empty() {
             let expected = format!("records of {record} bytes");
-            let found = format!("{} bytes in the last", bytes.len() - whole);
-            return Err(malformed(path, Place::Byte(whole as u64), expected, found, FETCH_AGAIN));
+            let advice = "check that the right file is named";
+            return Err(malformed(path, Place::Byte(0), expected, "an empty file", advice));
         }
-        for (index, row) in bytes.chunks_exact(record).enumerate() {
+        loop {
+            let start = file.offset();
+            row.clear();
+            while row.len() < record {
+                let more = (record - row.len()) as u64;
+                let each = &mut |some: &[u8]| {
+                    row.extend_from_slice(some);
+                    Ok(())
+                };
+                if file.piece(more, each)? == 0 {
+                    break;
+                }
+            }
+            if row.is_empty() {
+                break;
+            }
+            if row.len() != record {
+                let expected = format!("records of {record} bytes");
+                let found = format!("{} bytes in the last", row.len());
+                return Err(malformed(path, Place::Byte(start), expected, found, FETCH_AGAIN));
+            }
             let class = map.class_of_number(i64::from(row[at])).ok_or_else(|| {
-                let place = Place::Byte((index * record + at) as u64);
+                let place = Place::Byte(start + at as u64);
                 let advice = "check `variant`: cifar10, cifar100_coarse or cifar100_fine";
                 malformed(path, place, map.expected(), row[at].to_string(), advice)
             })?;
             labels.push(class);
-            pixels.extend_from_slice(&row[head..]);
+            pixels.push(&row[head..]).map_err(held(path))?;
         }
-        check_room(path, pixels.len())?;
+        stamps.push(file.finish()?);
     }
     let first = files.first().map_or(Path::new(""), PathBuf::as_path);
-    let data = pixel_set(pixels, labels, &SHAPE, variant.classes(), normalise);
+    let pixels = pixels.finish().map_err(held(first))?;
+    let data = Dataset::of_pixels(pixels, labels, &SHAPE, variant.classes(), normalise);
     Ok(Loaded::new(data.map_err(held(first))?, stamps))
 }
 
@@ -91,6 +112,7 @@ mod tests {
 
     use super::{Variant, load};
     use crate::Inputs;
+    use crate::store::Room;
 
     #[test]
     fn records_read_and_damage_is_named() {
@@ -102,22 +124,25 @@ mod tests {
         };
         let record = |label: u8, pixel: u8| [vec![label], vec![pixel; 3072]].concat();
         let good = write("a.bin", &[record(3, 255), record(9, 0)].concat());
-        let loaded = load(&[good.clone(), good], Variant::Ten, None).expect("good");
+        let loaded =
+            load(&[good.clone(), good], Variant::Ten, None, &Room::default()).expect("good");
         assert_eq!(loaded.data.labels(), Some(vec![3, 9, 3, 9]));
         let batch = loaded.data.gather(&[2]).expect("third");
         assert_eq!(batch.inputs, Inputs::Floats(vec![1.0; 3072]));
 
         let cut = write("cut.bin", &record(3, 0)[..100]);
-        let message = load(&[cut], Variant::Ten, None).expect_err("cut").to_string();
+        let message =
+            load(&[cut], Variant::Ten, None, &Room::default()).expect_err("cut").to_string();
         assert!(message.contains("cut.bin at byte 0: expected records of 3073"), "{message}");
         let wild = write("wild.bin", &[record(3, 0), record(10, 0)].concat());
-        let message = load(&[wild], Variant::Ten, None).expect_err("label").to_string();
+        let message =
+            load(&[wild], Variant::Ten, None, &Room::default()).expect_err("label").to_string();
         assert!(
             message.contains("at byte 3073: expected a label from 0 to 9, found 10"),
             "{message}"
         );
         let fine = write("fine.bin", &[vec![1, 99], vec![7; 3072]].concat());
-        let loaded = load(&[fine], Variant::Fine, None).expect("fine");
+        let loaded = load(&[fine], Variant::Fine, None, &Room::default()).expect("fine");
         assert_eq!((loaded.data.labels(), loaded.data.classes()), (Some(vec![99]), 100));
     }
 }

@@ -1,7 +1,7 @@
 //! Whose row each row is: names, numbered, so that one file can stand for many sites.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::file::{SiteFile, Stamp, malformed};
 use super::rows::{Cell, Column, Dialect, RowFormat, RowSink, Spot, read};
@@ -31,10 +31,26 @@ impl Whose {
 
 /// A file's name without folder and endings: `hungarian` of `data/processed.hungarian.csv.gz` is
 /// `processed.hungarian`.
-fn stem(file: &Path) -> String {
+pub(crate) fn stem(file: &Path) -> String {
     let name = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
     name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
+}
+
+/// Refuses two files of one part that would be one client by their names.
+pub(crate) fn distinct_files(
+    files: &[PathBuf],
+    name: fn(&Path) -> String,
+) -> Result<(), DataError> {
+    let mut seen: BTreeMap<String, &Path> = BTreeMap::new();
+    for file in files {
+        if let Some(other) = seen.insert(name(file), file) {
+            let expected = format!("another name than that of {}", other.display());
+            let advice = "rename one of them: each file is the client of its name";
+            return Err(malformed(file, Place::Whole, expected, "the same", advice));
+        }
+    }
+    Ok(())
 }
 
 /// The client of each row, by number, and the clients' names.

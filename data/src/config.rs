@@ -10,6 +10,14 @@
 //!                                   # or delimited text with a client_column
 //! ```
 //!
+//! Data that are larger than memory need no key; three say what that is:
+//!
+//! ```toml
+//! memory_mb = 1024                  # of each part: more than that lies in a scratch file
+//! scratch_dir = "/var/tmp"          # below the state folder unless given
+//! scratch_mb = 65536                # most of a scratch file
+//! ```
+//!
 //! The keys of the other formats stand at the head of the module that reads them: tables and rows,
 //! texts, arrays, files. Any format may have `client`, `[data.normalise]` and
 //! `validation_fraction` with `validation_seed` and `validation_by`.
@@ -27,6 +35,7 @@ use super::listing::Listing;
 use super::normalise::Normalise;
 use super::rows::{Column, Dialect, RowFormat};
 use super::split::Validation;
+use super::store::Room;
 use super::table::TableColumns;
 use super::text::TextColumns;
 use super::token::TokenConfig;
@@ -38,6 +47,11 @@ mod files;
 mod keys;
 mod tables;
 mod texts;
+
+/// Most memory for values: 16 TiB, above today's machines.
+const MEMORY_MB_MAX: u64 = 1 << 24;
+/// Largest scratch file: 1 PiB, above today's disks.
+const SCRATCH_MB_MAX: u64 = 1 << 30;
 
 /// Something of the rows to train on, and of those that are only ever scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +194,8 @@ pub struct SourceConfig {
     pub validation: Option<Validation>,
     /// The one client whose rows are kept, where the files hold those of many.
     pub client: Option<String>,
+    /// How much is held in memory, and where the rest goes.
+    pub room: Room,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,6 +234,7 @@ impl SourceConfig {
         let word = section.choice("format", &WORDS, None);
         let (normalise, validation) = (read_normalise(section), read_validation(section));
         let client = section.optional_text("client");
+        let room = read_room(section, base);
         let format = match word? {
             Word::Idx => Some(read_idx(section, base)),
             Word::Cifar => files::read_cifar(section, base),
@@ -231,7 +248,7 @@ impl SourceConfig {
             Word::Npz => arrays::read_npz(section, base),
             Word::Wav => Some(files::read_wav(section, base)),
         }?;
-        let config = Self { format, normalise, validation, client };
+        let config = Self { format, normalise, validation, client, room };
         config.check(section);
         Some(config)
     }
@@ -350,6 +367,17 @@ fn read_normalise(section: &mut Section) -> Option<Normalise> {
     }
     inner.finish();
     Some(Normalise { mean: mean?, deviation: deviation? })
+}
+
+fn read_room(section: &mut Section, base: &Path) -> Room {
+    let usual = Room::default();
+    let memory_mb = (usual.memory_bytes >> 20) as u64;
+    let memory_mb = section.integer("memory_mb", 1..=MEMORY_MB_MAX, Some(memory_mb));
+    let scratch_mb = usual.scratch_bytes >> 20;
+    let scratch_mb = section.integer("scratch_mb", 1..=SCRATCH_MB_MAX, Some(scratch_mb));
+    let scratch_dir = section.optional_text("scratch_dir").map(|folder| base.join(folder));
+    let memory_bytes = usize::try_from(memory_mb << 20).unwrap_or(usize::MAX);
+    Room { memory_bytes, scratch_bytes: scratch_mb << 20, scratch_dir }
 }
 
 fn read_validation(section: &mut Section) -> Option<Validation> {

@@ -1,9 +1,17 @@
-//! Labelled examples in memory.
+//! Labelled examples, in memory or in a scratch file.
 
 use std::sync::Arc;
 
 use super::DataError;
 use super::batch::{Batch, Inputs, NO_TOKEN, Targets};
+use super::normalise::Normalise;
+use super::store::{Room, Store};
+
+mod order;
+mod values;
+
+pub(crate) use values::{Labels, RaggedBuilder, check_finite};
+use values::{Palette, Ragged, Values};
 
 /// Examples of one shape. Cloning and [`Dataset::subset`] share the values.
 #[derive(Debug, Clone)]
@@ -17,39 +25,6 @@ pub struct Dataset {
     /// The rows of the shared values that are this set's examples, in order.
     rows: Arc<Vec<u32>>,
     shape: Vec<usize>,
-}
-
-/// Values as they were stored: bytes stay bytes until a batch is made.
-#[derive(Debug, Clone)]
-enum Values {
-    U8(Arc<Vec<u8>>),
-    F32(Arc<Vec<f32>>),
-    Tokens(Arc<Ragged>),
-}
-
-#[derive(Debug, Clone)]
-enum Labels {
-    Classes { labels: Arc<Vec<u32>>, classes: u32 },
-    Values { values: Arc<Vec<f32>>, width: usize },
-    NextToken,
-}
-
-/// Texts of different lengths, one behind the other.
-#[derive(Debug)]
-struct Ragged {
-    tokens: Vec<u32>,
-    /// Where each text begins, and the end of the last.
-    starts: Vec<usize>,
-    vocabulary: u32,
-}
-
-impl Ragged {
-    fn text(&self, row: usize) -> &[u32] {
-        match (self.starts.get(row), self.starts.get(row + 1)) {
-            (Some(&start), Some(&end)) => self.tokens.get(start..end).unwrap_or_default(),
-            _ => &[],
-        }
-    }
 }
 
 impl Dataset {
@@ -67,9 +42,22 @@ impl Dataset {
         classes: u32,
     ) -> Result<Self, DataError> {
         check_sizes(labels.len(), shape, inputs.len())?;
+        Self::of_pixels(inputs.into(), labels, shape, classes, None)
+    }
+
+    /// Examples of bytes, wherever they are; a batch holds byte ⁄ 255, normalised by constants for each
+    /// channel where there are some.
+    pub(crate) fn of_pixels(
+        bytes: Store<u8>,
+        labels: Vec<u32>,
+        shape: &[usize],
+        classes: u32,
+        normalise: Option<&Normalise>,
+    ) -> Result<Self, DataError> {
+        check_sizes(labels.len(), shape, bytes.len())?;
+        let palette = Arc::new(Palette::of(normalise, shape)?);
         let total = labels.len();
-        let labels = class_labels(labels, classes)?;
-        Self::new(Values::U8(Arc::new(inputs)), labels, total, shape)
+        Self::new(Values::U8(bytes, palette), Labels::classes(labels, classes)?, total, shape)
     }
 
     /// Examples of numbers, taken as they are; otherwise as [`Dataset::from_u8`].
@@ -83,10 +71,19 @@ impl Dataset {
         classes: u32,
     ) -> Result<Self, DataError> {
         check_sizes(labels.len(), shape, inputs.len())?;
-        check_finite(&inputs)?;
-        let total = labels.len();
-        let labels = class_labels(labels, classes)?;
-        Self::new(Values::F32(Arc::new(inputs)), labels, total, shape)
+        check_finite(0, &inputs)?;
+        Self::of_numbers(inputs.into(), Labels::classes(labels, classes)?, shape)
+    }
+
+    /// Examples of numbers that are known to be finite, wherever they are.
+    pub(crate) fn of_numbers(
+        values: Store<f32>,
+        targets: Labels,
+        shape: &[usize],
+    ) -> Result<Self, DataError> {
+        let total = targets.count().unwrap_or(0);
+        check_sizes(total, shape, values.len())?;
+        Self::new(Values::F32(values), targets, total, shape)
     }
 
     /// Examples of numbers, each with `width` numbers to predict.
@@ -102,10 +99,8 @@ impl Dataset {
         let total = targets.len() / width.max(1);
         check_sizes(total, &[width], targets.len())?;
         check_sizes(total, shape, inputs.len())?;
-        check_finite(&inputs)?;
-        check_finite(&targets)?;
-        let labels = Labels::Values { values: Arc::new(targets), width };
-        Self::new(Values::F32(Arc::new(inputs)), labels, total, shape)
+        check_finite(0, &inputs)?;
+        Self::of_numbers(inputs.into(), Labels::values(targets, width)?, shape)
     }
 
     /// Texts of at most `steps` tokens below `vocabulary`, each with a class. Shorter ones are padded
@@ -126,8 +121,7 @@ impl Dataset {
             return Err(DataError::Sizes { examples, shape: vec![], found });
         }
         let ragged = ragged(texts, 1..=steps, vocabulary)?;
-        let labels = class_labels(labels, classes)?;
-        Self::new(Values::Tokens(Arc::new(ragged)), labels, texts.len(), &[steps])
+        Self::of_texts(ragged, Labels::classes(labels, classes)?, steps)
     }
 
     /// Texts of 2 to `steps` + 1 tokens, to predict each token but the first from those before it.
@@ -140,7 +134,20 @@ impl Dataset {
         vocabulary: u32,
     ) -> Result<Self, DataError> {
         let ragged = ragged(texts, 2..=steps + 1, vocabulary)?;
-        Self::new(Values::Tokens(Arc::new(ragged)), Labels::NextToken, texts.len(), &[steps])
+        Self::of_texts(ragged, Labels::NextToken, steps)
+    }
+
+    /// Texts, wherever they are.
+    pub(crate) fn of_texts(
+        texts: Ragged,
+        targets: Labels,
+        steps: usize,
+    ) -> Result<Self, DataError> {
+        let total = texts.len();
+        if let Some(found) = targets.count().filter(|&count| count != total) {
+            return Err(DataError::Sizes { examples: total, shape: vec![], found });
+        }
+        Self::new(Values::Tokens(Arc::new(texts)), targets, total, &[steps])
     }
 
     fn new(
@@ -236,7 +243,7 @@ impl Dataset {
     pub fn vocabulary(&self) -> u32 {
         match &self.values {
             Values::Tokens(ragged) => ragged.vocabulary,
-            Values::U8(_) | Values::F32(_) => 0,
+            Values::U8(..) | Values::F32(_) => 0,
         }
     }
 
@@ -278,23 +285,25 @@ impl Dataset {
         let size: usize = self.shape.iter().product();
         let mut lengths = Vec::new();
         let inputs = match &self.values {
-            Values::U8(all) => {
+            Values::U8(all, palette) => {
                 let mut values = Vec::with_capacity(rows.len() * size);
                 for &row in &rows {
-                    let bytes = &all[row * size..(row + 1) * size];
-                    values.extend(bytes.iter().map(|&byte| f32::from(byte) / 255.0));
+                    palette.push(&all.slice(row * size..(row + 1) * size)?, &mut values);
                 }
                 Inputs::Floats(values)
             }
             Values::F32(all) => {
                 let mut values = Vec::with_capacity(rows.len() * size);
-                rows.iter().for_each(|row| values.extend(&all[row * size..(row + 1) * size]));
+                for &row in &rows {
+                    values.extend_from_slice(&all.slice(row * size..(row + 1) * size)?);
+                }
                 Inputs::Floats(values)
             }
             Values::Tokens(texts) => {
                 let mut tokens = Vec::with_capacity(rows.len() * size);
                 for &row in &rows {
-                    let text = self.readable(texts.text(row));
+                    let text = texts.text(row)?;
+                    let text = self.readable(&text);
                     tokens.extend_from_slice(text);
                     tokens.resize(tokens.len() + size - text.len(), 0);
                     lengths.push(text.len() as u32);
@@ -308,7 +317,7 @@ impl Dataset {
         if lengths.iter().all(|&length| length as usize == self.shape[0]) {
             lengths.clear();
         }
-        Ok(Batch { size: rows.len(), inputs, lengths, targets: self.batch_targets(&rows) })
+        Ok(Batch { size: rows.len(), inputs, lengths, targets: self.batch_targets(&rows)? })
     }
 
     /// The part of a text that a model reads; the last token of one to predict is only a target.
@@ -319,8 +328,8 @@ impl Dataset {
         }
     }
 
-    fn batch_targets(&self, rows: &[usize]) -> Targets {
-        match (&self.targets, &self.values) {
+    fn batch_targets(&self, rows: &[usize]) -> Result<Targets, DataError> {
+        Ok(match (&self.targets, &self.values) {
             (Labels::Classes { labels, .. }, _) => {
                 Targets::Classes(rows.iter().map(|&row| labels[row]).collect())
             }
@@ -332,13 +341,13 @@ impl Dataset {
                 let steps = self.shape[0];
                 let mut tokens = Vec::with_capacity(rows.len() * steps);
                 for (index, &row) in rows.iter().enumerate() {
-                    tokens.extend_from_slice(&texts.text(row)[1..]);
+                    tokens.extend_from_slice(&texts.text(row)?[1..]);
                     tokens.resize((index + 1) * steps, NO_TOKEN);
                 }
                 Targets::Tokens(tokens)
             }
             (Labels::NextToken, _) => Targets::Tokens(Vec::new()),
-        }
+        })
     }
 
     fn row(&self, index: usize) -> Result<usize, DataError> {
@@ -355,100 +364,16 @@ fn check_sizes(examples: usize, shape: &[usize], found: usize) -> Result<(), Dat
     Err(DataError::Sizes { examples, shape: shape.to_vec(), found })
 }
 
-fn check_finite(values: &[f32]) -> Result<(), DataError> {
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(index) => Err(DataError::NotFinite { index }),
-        None => Ok(()),
-    }
-}
-
-fn class_labels(labels: Vec<u32>, classes: u32) -> Result<Labels, DataError> {
-    if let Some(index) = labels.iter().position(|&label| label >= classes) {
-        return Err(DataError::Label { index, label: labels[index], classes });
-    }
-    Ok(Labels::Classes { labels: Arc::new(labels), classes })
-}
-
 fn ragged<T: AsRef<[u32]>>(
     texts: &[T],
     lengths: std::ops::RangeInclusive<usize>,
     vocabulary: u32,
 ) -> Result<Ragged, DataError> {
-    let mut ragged = Ragged { tokens: Vec::new(), starts: vec![0], vocabulary };
-    for (index, text) in texts.iter().enumerate() {
-        let text = text.as_ref();
-        if !lengths.contains(&text.len()) {
-            let (least, most) = (*lengths.start(), *lengths.end());
-            return Err(DataError::Length { index, least, most, found: text.len() });
-        }
-        if let Some(&token) = text.iter().find(|&&token| token >= vocabulary) {
-            return Err(DataError::Token { index, token, vocabulary });
-        }
-        ragged.tokens.extend_from_slice(text);
-        ragged.starts.push(ragged.tokens.len());
-    }
-    Ok(ragged)
+    let everything = Room { memory_bytes: usize::MAX, ..Room::default() };
+    let mut ragged = RaggedBuilder::new(&everything, lengths, vocabulary);
+    texts.iter().try_for_each(|text| ragged.push(text.as_ref()))?;
+    ragged.finish()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Batch, DataError, Inputs, NO_TOKEN, Targets};
-    use super::Dataset;
-
-    #[test]
-    fn batches_come_in_the_order_asked_for() {
-        let data = Dataset::from_u8(vec![0, 255, 51, 102], vec![1, 0], &[2], 2).expect("data");
-        let batch = data.gather(&[1, 0]).expect("both");
-        let expected = Batch {
-            size: 2,
-            inputs: Inputs::Floats(vec![0.2, 0.4, 0.0, 1.0]),
-            lengths: vec![],
-            targets: Targets::Classes(vec![0, 1]),
-        };
-        assert_eq!(batch, expected);
-        let second = data.subset(&[1]).expect("second").subset(&[0]).expect("first of it");
-        assert_eq!((second.len(), second.labels()), (1, Some(vec![0])));
-        let outside = second.gather(&[1]);
-        assert!(matches!(outside, Err(DataError::Index { index: 1, examples: 1 })));
-    }
-
-    #[test]
-    fn texts_are_padded_and_shifted() {
-        let texts = [vec![1, 2, 3], vec![4, 5]];
-        let data = Dataset::for_next_token(&texts, 2, 6).expect("texts");
-        let batch = data.gather(&[1, 0]).expect("both");
-        assert_eq!(batch.inputs, Inputs::Tokens(vec![4, 0, 1, 2]));
-        assert_eq!(batch.targets, Targets::Tokens(vec![5, NO_TOKEN, 2, 3]));
-        assert_eq!(batch.lengths, [1, 2]);
-        let data = Dataset::from_texts(&texts, vec![0, 1], 3, 6, 2).expect("texts");
-        assert!(data.gather(&[0]).expect("full").lengths.is_empty());
-        let long = Dataset::from_texts(&texts, vec![0, 1], 2, 6, 2);
-        assert!(matches!(long, Err(DataError::Length { index: 0, most: 2, found: 3, .. })));
-        let token = Dataset::from_texts(&texts, vec![0, 1], 3, 5, 2);
-        assert!(matches!(token, Err(DataError::Token { index: 1, token: 5, vocabulary: 5 })));
-    }
-
-    #[test]
-    fn numbers_to_predict_and_lengths_stay_with_their_rows() {
-        let data = Dataset::with_values(vec![1.0, 2.0, 3.0, 4.0], vec![0.5, 0.25], &[2, 1], 1);
-        let data = data.expect("values").with_lengths(vec![2, 1]).expect("lengths");
-        let batch = data.gather(&[1]).expect("second");
-        assert_eq!((batch.lengths, batch.targets), (vec![1], Targets::Values(vec![0.25])));
-        assert!(matches!(data.with_lengths(vec![2, 3]), Err(DataError::Length { index: 1, .. })));
-    }
-
-    #[test]
-    fn what_does_not_hold_together_is_refused() {
-        let sizes = Dataset::from_u8(vec![0; 5], vec![0, 1], &[2], 2);
-        assert!(matches!(sizes, Err(DataError::Sizes { found: 5, .. })));
-        let huge = Dataset::from_u8(Vec::new(), vec![0, 1], &[usize::MAX, 2], 2);
-        assert!(matches!(huge, Err(DataError::Sizes { .. })));
-        let label = Dataset::from_f32(vec![0.0; 2], vec![0, 2], &[1], 2);
-        assert!(matches!(label, Err(DataError::Label { index: 1, label: 2, classes: 2 })));
-        let wild = Dataset::from_f32(vec![0.0, f32::NAN], vec![0, 1], &[1], 2);
-        assert!(matches!(wild, Err(DataError::NotFinite { index: 1 })));
-        let writers =
-            Dataset::from_u8(vec![0], vec![0], &[1], 2).expect("data").with_writers(vec![]);
-        assert!(matches!(writers, Err(DataError::Writers { expected: 1, found: 0 })));
-    }
-}
+mod tests;

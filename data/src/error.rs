@@ -70,6 +70,26 @@ pub enum DataError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The scratch file of a data set that is larger than memory cannot be used.
+    #[error(
+        "cannot use a scratch file in {}: {source}; free space there, or name another `scratch_dir` \
+         in [data]", folder.display()
+    )]
+    Scratch {
+        /// The folder that it has no name in.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A data set is larger than its scratch file may be.
+    #[error(
+        "expected at most {most_mb} MiB of values, found more; raise `scratch_mb` in [data], or bind \
+         fewer rows or columns"
+    )]
+    Full {
+        /// Most MiB of a scratch file.
+        most_mb: u64,
+    },
     /// The file was written to while it was read, so that nobody can say what was read.
     #[error(
         "{} changed while it was read: expected {expected}, found {found}; let nobody write to it \
@@ -138,7 +158,10 @@ pub enum DataError {
         expected: usize,
     },
     /// Inputs whose number is not examples × shape.
-    #[error("expected {examples} examples of shape {shape:?}, found {found} values")]
+    #[error(
+        "expected {examples} examples of shape {shape:?}, found {found} values; check that all \
+         rows are whole and that one label belongs to each"
+    )]
     Sizes {
         /// One label each.
         examples: usize,
@@ -148,7 +171,10 @@ pub enum DataError {
         found: usize,
     },
     /// A label that is no class.
-    #[error("expected labels below {classes}, found {label} at example {index}")]
+    #[error(
+        "expected labels below {classes}, found {label} at example {index}; correct the label, or \
+         the number of classes"
+    )]
     Label {
         /// The example.
         index: usize,
@@ -158,7 +184,10 @@ pub enum DataError {
         classes: u32,
     },
     /// A text or series of another length than it may have.
-    #[error("expected {least} to {most} steps, found {found} at example {index}")]
+    #[error(
+        "expected {least} to {most} steps, found {found} at example {index}; cut or \
+         leave out the row, or correct `steps`"
+    )]
     Length {
         /// The example.
         index: usize,
@@ -170,7 +199,10 @@ pub enum DataError {
         found: usize,
     },
     /// A token beyond the vocabulary.
-    #[error("expected tokens below {vocabulary}, found {token} at example {index}")]
+    #[error(
+        "expected tokens below {vocabulary}, found {token} at example {index}; give \
+         the vocabulary that the tokens are of"
+    )]
     Token {
         /// The example.
         index: usize,
@@ -180,7 +212,10 @@ pub enum DataError {
         vocabulary: u32,
     },
     /// An input that is not a finite number.
-    #[error("expected finite numbers, found another at value {index}")]
+    #[error(
+        "expected finite numbers, found another at value {index}; mend the value, or the \
+         constants to normalise by"
+    )]
     NotFinite {
         /// Which of the values.
         index: usize,

@@ -156,29 +156,59 @@ impl SiteFile {
         Ok(())
     }
 
-    /// The values behind a header: exactly as many bytes as it says.
-    pub(crate) fn rest(&mut self, expected: u64) -> Result<Vec<u8>, DataError> {
+    /// At most `max` bytes that are ready, and none at the end of the file.
+    pub(crate) fn piece(
+        &mut self,
+        max: u64,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), DataError>,
+    ) -> Result<u64, DataError> {
+        let ready = self.ready()?;
+        let taken = (ready.len() as u64).min(max) as usize;
+        each(&ready[..taken])?;
+        self.consume(taken);
+        Ok(taken as u64)
+    }
+
+    /// The values behind a header, piece by piece: exactly as many bytes as it says.
+    pub(crate) fn rest_to(
+        &mut self,
+        expected: u64,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
         let start = self.offset;
-        let bytes = self.up_to(expected.saturating_add(1))?;
-        let found = bytes.len() as u64;
-        if found > expected {
-            return Err(malformed(
-                &self.path,
-                Place::Byte(start + expected),
-                format!("the end, after {expected} bytes of values"),
-                "more bytes",
-                "the header and the values disagree; fetch the file again",
-            ));
+        let mut found = 0;
+        while found < expected {
+            let taken = self.piece(expected - found, each)?;
+            if taken == 0 {
+                return Err(malformed(
+                    &self.path,
+                    Place::Byte(self.offset),
+                    format!("{expected} bytes of values, as the header says"),
+                    format!("the end after {found}"),
+                    FETCH_AGAIN,
+                ));
+            }
+            found += taken;
         }
-        if found < expected {
-            return Err(malformed(
-                &self.path,
-                Place::Byte(self.offset),
-                format!("{expected} bytes of values, as the header says"),
-                format!("the end after {found}"),
-                FETCH_AGAIN,
-            ));
+        if self.ready()?.is_empty() {
+            return Ok(());
         }
+        Err(malformed(
+            &self.path,
+            Place::Byte(start + expected),
+            format!("the end, after {expected} bytes of values"),
+            "more bytes",
+            "the header and the values disagree; fetch the file again",
+        ))
+    }
+
+    /// The values behind a header. The vector grows with what is read, as in [`SiteFile::up_to`].
+    pub(crate) fn rest(&mut self, expected: u64) -> Result<Vec<u8>, DataError> {
+        let mut bytes = Vec::new();
+        self.rest_to(expected, &mut |some| {
+            bytes.extend_from_slice(some);
+            Ok(())
+        })?;
         Ok(bytes)
     }
 

@@ -13,14 +13,19 @@
 use std::path::Path;
 
 use super::file::{FETCH_AGAIN, SiteFile, Stamp, malformed};
+use super::loaded::{Loaded, held};
+use super::normalise::Normalise;
+use super::store::{Builder, Room, Store};
 use super::{DataError, Dataset, Place};
 
 /// Most items of a file.
 const COUNT_MAX: u64 = 1 << 28;
 /// Largest side of a picture.
 const SIDE_MAX: u64 = 1 << 14;
-/// Most bytes of values that are read, whatever the header says: 8 GiB.
+/// Most bytes of values that are read into memory, whatever the header says: 8 GiB.
 const BYTES_MAX: u64 = 1 << 33;
+/// Most bytes of pixels, which may go to a scratch file with a bound of its own: 64 TiB.
+const PIXEL_BYTES_MAX: u64 = 1 << 46;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,7 @@ pub(super) struct Kind {
     magic: [u8; 4],
     dimensions: usize,
     bytes_each: u64,
+    bytes_max: u64,
     name: &'static str,
 }
 
@@ -35,12 +41,14 @@ const IMAGES: Kind = Kind {
     magic: [0, 0, 8, 3],
     dimensions: 3,
     bytes_each: 1,
+    bytes_max: PIXEL_BYTES_MAX,
     name: "images (00 00 08 03, idx3-ubyte)",
 };
 const LABELS: Kind = Kind {
     magic: [0, 0, 8, 1],
     dimensions: 1,
     bytes_each: 1,
+    bytes_max: BYTES_MAX,
     name: "labels (00 00 08 01, idx1-ubyte)",
 };
 /// How a table of integers begins, as QMNIST's do.
@@ -49,54 +57,46 @@ pub(super) const TABLE: Kind = Kind {
     magic: TABLE_MAGIC,
     dimensions: 2,
     bytes_each: 4,
+    bytes_max: BYTES_MAX,
     name: "a table of integers (00 00 0c 02, idx2-int)",
 };
 
-/// Pictures of one size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Images {
-    /// How many.
-    pub count: usize,
-    /// Rows of each.
-    pub rows: usize,
-    /// Columns of each.
-    pub columns: usize,
-    /// `count × rows × columns` bytes.
-    pub pixels: Vec<u8>,
+/// Pictures of one size, wherever their pixels are.
+#[derive(Debug)]
+pub(super) struct Pictures {
+    count: usize,
+    /// Channels (one), rows and columns of each.
+    shape: [usize; 3],
+    pixels: Store<u8>,
+    stamp: Stamp,
+}
+
+/// Labels, and the file as it was then.
+#[derive(Debug)]
+pub(super) struct Labels {
+    classes: Vec<u32>,
+    stamp: Stamp,
 }
 
 /// Reads a file of images.
 ///
 /// # Errors
 /// On everything that the format does not allow, with file, offset, expectation and advice.
-pub fn read_images(file: &Path) -> Result<Images, DataError> {
-    Ok(stamped_images(file)?.value)
-}
-
-/// Something that was read, and the file as it was then.
-pub(super) struct Stamped<T> {
-    pub(super) value: T,
-    pub(super) stamp: Stamp,
-}
-
-fn stamped_images(file: &Path) -> Result<Stamped<Images>, DataError> {
-    let (sizes, pixels, stamp) = read(file, &IMAGES)?;
-    let value = match sizes.as_slice() {
-        &[count, rows, columns] => Images { count, rows, columns, pixels },
-        _ => Images { count: 0, rows: 0, columns: 0, pixels },
-    };
-    Ok(Stamped { value, stamp })
+fn read_images(file: &Path, room: &Room) -> Result<Pictures, DataError> {
+    let (mut source, sizes, bytes) = begin(file, &IMAGES)?;
+    let mut pixels = Builder::new(room);
+    source.rest_to(bytes, &mut |some| pixels.push(some).map_err(held(file)))?;
+    let stamp = source.finish()?;
+    let pixels = pixels.finish().map_err(held(file))?;
+    let size = |at: usize| sizes.get(at).copied().unwrap_or(0);
+    Ok(Pictures { count: size(0), shape: [1, size(1), size(2)], pixels, stamp })
 }
 
 /// Reads a file of labels; each must be below `classes`.
 ///
 /// # Errors
 /// As [`read_images`], and on a label that is no class.
-pub fn read_labels(file: &Path, classes: u32) -> Result<Vec<u8>, DataError> {
-    Ok(stamped_labels(file, classes)?.value)
-}
-
-fn stamped_labels(file: &Path, classes: u32) -> Result<Stamped<Vec<u8>>, DataError> {
+fn read_labels(file: &Path, classes: u32) -> Result<Labels, DataError> {
     let (_, labels, stamp) = read(file, &LABELS)?;
     if let Some(index) = labels.iter().position(|&label| u32::from(label) >= classes) {
         return Err(malformed(
@@ -107,38 +107,39 @@ fn stamped_labels(file: &Path, classes: u32) -> Result<Stamped<Vec<u8>>, DataErr
             "raise `classes`, or mend the label",
         ));
     }
-    Ok(Stamped { value: labels, stamp })
+    Ok(Labels { classes: labels.into_iter().map(u32::from).collect(), stamp })
 }
 
 /// Reads images and their labels as examples of shape `[1, rows, columns]`.
 ///
 /// # Errors
-/// As [`read_images`] and [`read_labels`], and when the two have another number of items.
+/// On everything that the format does not allow, with file, offset, expectation and advice; and when
+/// the two have another number of items.
 pub fn read_dataset(images: &Path, labels: &Path, classes: u32) -> Result<Dataset, DataError> {
-    let (pictures, numbers) = read_pair(images, labels, classes)?;
-    let pictures = pictures.value;
-    let shape = [1, pictures.rows, pictures.columns];
-    let numbers = numbers.value.into_iter().map(u32::from).collect();
-    Dataset::from_u8(pictures.pixels, numbers, &shape, classes)
+    Ok(load(images, labels, classes, None, &Room::default())?.data)
 }
 
-/// Images and labels of the same number.
-pub(super) fn read_pair(
+/// Reads images and their labels, normalised where there are constants.
+pub(crate) fn load(
     images: &Path,
     labels: &Path,
     classes: u32,
-) -> Result<(Stamped<Images>, Stamped<Vec<u8>>), DataError> {
-    let pictures = stamped_images(images)?;
-    let numbers = stamped_labels(labels, classes)?;
-    if pictures.value.count != numbers.value.len() {
+    normalise: Option<&Normalise>,
+    room: &Room,
+) -> Result<Loaded, DataError> {
+    let pictures = read_images(images, room)?;
+    let numbers = read_labels(labels, classes)?;
+    if pictures.count != numbers.classes.len() {
         return Err(DataError::Counts {
             file: labels.to_owned(),
-            found: numbers.value.len(),
+            found: numbers.classes.len(),
             other: images.to_owned(),
-            expected: pictures.value.count,
+            expected: pictures.count,
         });
     }
-    Ok((pictures, numbers))
+    let (pixels, shape) = (pictures.pixels, pictures.shape);
+    let data = Dataset::of_pixels(pixels, numbers.classes, &shape, classes, normalise);
+    Ok(Loaded::new(data.map_err(held(images))?, vec![pictures.stamp, numbers.stamp]))
 }
 
 impl Kind {
@@ -149,6 +150,13 @@ impl Kind {
 
 /// Reads a file of a kind: its sizes, its raw values, and what it was.
 pub(super) fn read(file: &Path, kind: &Kind) -> Result<(Vec<usize>, Vec<u8>, Stamp), DataError> {
+    let (mut source, sizes, bytes) = begin(file, kind)?;
+    let values = source.rest(bytes)?;
+    Ok((sizes, values, source.finish()?))
+}
+
+/// Reads a header: the file behind it, its sizes, and how many bytes of values they promise.
+fn begin(file: &Path, kind: &Kind) -> Result<(SiteFile, Vec<usize>, u64), DataError> {
     let mut source = SiteFile::open(file)?;
     let mut magic = [0; 4];
     source.exactly(&mut magic, kind.name)?;
@@ -165,12 +173,14 @@ pub(super) fn read(file: &Path, kind: &Kind) -> Result<(Vec<usize>, Vec<u8>, Sta
         source.exactly(&mut field, "a size of four bytes")?;
         let size = u64::from(u32::from_be_bytes(field));
         let range = if dimension == 0 { 0..=COUNT_MAX } else { 1..=SIDE_MAX };
-        let fits = bytes.checked_mul(size).filter(|&b| b <= BYTES_MAX && range.contains(&size));
+        let fits =
+            bytes.checked_mul(size).filter(|&b| b <= kind.bytes_max && range.contains(&size));
         let Some(fits) = fits else {
             let expected = format!(
-                "a size from {} to {}, and at most {BYTES_MAX} bytes in all",
+                "a size from {} to {}, and at most {} bytes in all",
                 range.start(),
-                range.end()
+                range.end(),
+                kind.bytes_max
             );
             return Err(malformed(file, place, expected, size.to_string(), FETCH_AGAIN));
         };
@@ -178,8 +188,7 @@ pub(super) fn read(file: &Path, kind: &Kind) -> Result<(Vec<usize>, Vec<u8>, Sta
         // At most COUNT_MAX, which fits everywhere.
         sizes.push(size as usize);
     }
-    let values = source.rest(bytes)?;
-    Ok((sizes, values, source.finish()?))
+    Ok((source, sizes, bytes))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::label::LabelMap;
 use super::listing::Listing;
 use super::loaded::Loaded;
 use super::normalise::Normalise;
+use super::store::Room;
 
 #[cfg(feature = "images")]
 mod decode;
@@ -25,18 +26,22 @@ pub struct Frame {
     pub size: Option<(usize, usize)>,
 }
 
-/// Reads pictures as examples of shape `[channels, rows, columns]`, bytes unless normalised.
+/// Reads pictures as examples of shape `[channels, rows, columns]`, which stay bytes.
 #[cfg(feature = "images")]
 pub(crate) fn load(
     listing: &Listing,
     map: &LabelMap,
     frame: Frame,
     normalise: Option<&Normalise>,
+    room: &Room,
 ) -> Result<Loaded, DataError> {
+    use super::Dataset;
     use super::file::SiteFile;
-    use super::loaded::{Notes, check_room, held, pixel_set};
+    use super::loaded::{Notes, held};
+    use super::store::Builder;
     let listed = super::listing::list(listing, map, &ENDINGS)?;
-    let (mut pixels, mut stamps) = (Vec::new(), listed.stamps);
+    let (mut stamps, mut pixels) = (listed.stamps, Builder::new(room));
+    let mut one = Vec::new();
     let mut size = frame.size;
     for path in &listed.files {
         let (bytes, stamp) = SiteFile::read_whole(path, FILE_BYTES_MAX)?;
@@ -51,13 +56,15 @@ pub(crate) fn load(
             let whole = super::Place::Whole;
             return Err(super::file::malformed(path, whole, expected, found, advice));
         }
-        decode::push(&mut pixels, &picture, frame.channels, wanted);
-        check_room(path, pixels.len())?;
+        one.clear();
+        decode::push(&mut one, &picture, frame.channels, wanted);
+        pixels.push(&one).map_err(held(path))?;
     }
     let (rows, columns) = size.unwrap_or((0, 0));
     let shape = [frame.channels, rows, columns];
     let first = listed.files.first().cloned().unwrap_or_default();
-    let data = pixel_set(pixels, listed.classes, &shape, map.classes(), normalise);
+    let pixels = pixels.finish().map_err(held(&first))?;
+    let data = Dataset::of_pixels(pixels, listed.classes, &shape, map.classes(), normalise);
     let notes = Notes { files: stamps, skipped_files: listed.skipped, ..Notes::default() };
     Ok(Loaded { data: data.map_err(held(&first))?, clients: listed.clients, notes })
 }
@@ -69,6 +76,7 @@ pub(crate) fn load(
     _: &LabelMap,
     _: Frame,
     _: Option<&Normalise>,
+    _: &Room,
 ) -> Result<Loaded, DataError> {
     Err(DataError::NotBuilt { format: "PNG and JPEG pictures", feature: "images" })
 }

@@ -20,6 +20,7 @@ pub mod loaded;
 pub mod normalise;
 pub mod rows;
 pub mod split;
+pub mod store;
 
 pub mod array;
 pub mod cifar;

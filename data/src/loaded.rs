@@ -3,12 +3,8 @@
 use std::path::Path;
 
 use super::clients::Clients;
-use super::file::{Stamp, malformed};
-use super::normalise::Normalise;
-use super::{DataError, Dataset, Place};
-
-/// Most numbers (or tokens) of one data set in memory: 8 GiB of f32.
-pub(crate) const VALUES_MAX: usize = 1 << 31;
+use super::file::Stamp;
+use super::{DataError, Dataset};
 
 /// What a reader noticed and a person should know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +21,9 @@ pub struct Notes {
     pub skipped_files: u64,
     /// Tokens that the vocabulary does not have.
     pub unknown_tokens: u64,
+    /// Where texts were only counted, and a job decides how long their windows are: how many rows
+    /// there are at most, one a token to predict.
+    pub rows_most: Option<u64>,
 }
 
 /// A data set as a reader made it.
@@ -45,30 +44,4 @@ impl Loaded {
 pub(crate) fn held(file: &Path) -> impl FnOnce(DataError) -> DataError {
     let file = file.to_owned();
     |source| DataError::Held { file, source: Box::new(source) }
-}
-
-/// Refuses more values than a data set may have.
-pub(crate) fn check_room(file: &Path, values: usize) -> Result<(), DataError> {
-    if values <= VALUES_MAX {
-        return Ok(());
-    }
-    let expected = format!("at most {VALUES_MAX} values in all");
-    let advice = "bind fewer rows or columns, or cut the set in several";
-    Err(malformed(file, Place::Whole, expected, "more", advice))
-}
-
-/// Pixels as a data set: bytes, or numbers where they are normalised (byte ⁄ 255 first).
-pub(crate) fn pixel_set(
-    pixels: Vec<u8>,
-    labels: Vec<u32>,
-    shape: &[usize],
-    classes: u32,
-    normalise: Option<&Normalise>,
-) -> Result<Dataset, DataError> {
-    let Some(constants) = normalise else {
-        return Dataset::from_u8(pixels, labels, shape, classes);
-    };
-    let mut values: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
-    constants.apply_first(&mut values, shape)?;
-    Dataset::from_f32(values, labels, shape, classes)
 }

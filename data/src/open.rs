@@ -8,23 +8,27 @@ use tributary_core::binding::Binding;
 use tributary_core::spec::data::DataKind;
 
 use super::array::{ArrayConfig, ArrayTarget};
-use super::clients::{Clients, read_groups};
+use super::clients::{Clients, Whose, distinct_files, read_groups, stem};
 use super::config::{CifarFiles, Format, IdxFiles, Parts, SourceConfig, WavConfig};
 use super::error::listed;
 use super::images::Frame;
 use super::label::LabelMap;
-use super::loaded::{Loaded, Notes, held, pixel_set};
+use super::loaded::{Loaded, Notes};
 use super::normalise::Normalise;
 use super::rows::Column;
 use super::split::split;
+use super::store::Room;
 use super::summary::Summary;
-use super::table::{TableColumns, TableTarget};
-use super::text::TextColumns;
+use super::table::{Feature, TableColumns, TableTarget};
+use super::text::{Steps, TextColumns};
 use super::token::Tokens;
 use super::wav::{Layout, Recordings};
 use super::{DataError, Dataset, Wanted, array, cifar, idx, images, table, text, wav};
 
-/// A site's data in memory.
+/// Most examples that a client may announce: 2^29, the bound of the exact sums.
+const EXAMPLES_MAX: u64 = 1 << 29;
+
+/// A site's data, read.
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// What the rows are.
@@ -67,13 +71,34 @@ impl Opened {
         }
     }
 
-    /// The binding of data that a job says how to read: its counts, and nothing that the job decides.
-    /// A shape without sizes means as much; see [`Binding`].
+    /// The bindings of data that a job says how to read: their counts, and nothing that the job
+    /// decides; one for each kind that they may be. A shape without sizes means as much; see
+    /// [`Binding`]. Where a job decides how long windows of text are, the counts are the most that
+    /// there may be.
     #[must_use]
-    pub fn open_binding(&self, name: &str, format: &Format) -> Binding {
+    pub fn open_bindings(&self, name: &str, format: &Format) -> Vec<Binding> {
         let decided = format.classes().unwrap_or(0);
-        let whole = self.binding(name);
-        Binding { classes: decided, targets: 0, vocabulary: 0, shape: Vec::new(), ..whole }
+        let mut open = Binding {
+            classes: decided,
+            targets: 0,
+            vocabulary: 0,
+            shape: Vec::new(),
+            ..self.binding(name)
+        };
+        let most = |notes: &Option<Notes>| notes.as_ref().and_then(|notes| notes.rows_most);
+        if let Some(most) = most(&self.notes.train) {
+            open.train_examples = most.min(EXAMPLES_MAX);
+            // Which part is held out is known when there are rows.
+            open.evaluate_examples = open.evaluate_examples.min(1) * open.train_examples;
+        }
+        if let Some(most) = most(&self.notes.evaluate) {
+            open.evaluate_examples = most.min(EXAMPLES_MAX);
+        }
+        let kinds: &[DataKind] = match format {
+            Format::Wav(config) if config.layout.is_none() => &[DataKind::Series, DataKind::Image],
+            _ => &[self.kind],
+        };
+        kinds.iter().map(|kind| Binding { kind: kind.word().to_owned(), ..open.clone() }).collect()
     }
 
     /// Whether every file is still what it was when it was read.
@@ -104,7 +129,7 @@ pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError>
         });
     }
     let normalise = config.normalise.as_ref().or(wanted.normalise.as_ref());
-    let reader = Reader { wanted, normalise };
+    let reader = Reader { wanted, normalise, room: &config.room };
     let parts = reader.read(&config.format)?;
     let names: BTreeSet<&String> = [&parts.train, &parts.evaluate]
         .into_iter()
@@ -114,9 +139,12 @@ pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError>
         .collect();
     let clients: Vec<String> = names.into_iter().cloned().collect();
     let keep = config.client.as_ref().map(|name| chosen(name, &clients)).transpose()?;
-    let (train, train_notes) = finish(parts.train, &clients, keep)?;
-    let (evaluate, evaluate_notes) = finish(parts.evaluate, &clients, keep)?;
+    let (train, train_notes) = finish(parts.train, &clients, keep, "rows to train on")?;
+    let (evaluate, evaluate_notes) = finish(parts.evaluate, &clients, keep, "rows to evaluate on")?;
+    let is_open = train_notes.as_ref().is_some_and(|notes| notes.rows_most.is_some());
     let (train, evaluate) = match (train, &config.validation) {
+        // The windows are not known yet: any of them may be held out.
+        (Some(train), Some(_)) if is_open => (Some(train.clone()), Some(train)),
         (Some(train), Some(how)) if evaluate.is_none() => {
             let (train, held) = split(&train, how)?;
             (Some(train), Some(held))
@@ -156,6 +184,7 @@ fn finish(
     loaded: Option<Loaded>,
     names: &[String],
     keep: Option<u32>,
+    what: &'static str,
 ) -> Result<Finished, DataError> {
     let Some(Loaded { data, clients, notes }) = loaded else { return Ok((None, None)) };
     let data = match &clients {
@@ -163,7 +192,13 @@ fn finish(
         None => data,
     };
     let Some(keep) = keep else { return Ok((Some(data), Some(notes))) };
-    let writers = data.writers().unwrap_or_default();
+    let writers = data.writers().ok_or_else(|| DataError::Unfit {
+        what: "list of clients",
+        expected: format!("the clients of the {what}"),
+        found: "rows of unknown clients".to_owned(),
+        advice: "name a `client_column` or a group file for them, or take `client` out of [data]"
+            .into(),
+    })?;
     let mine = writers.iter().enumerate().filter(|(_, writer)| **writer == keep);
     let mine: Vec<usize> = mine.map(|(at, _)| at).collect();
     let data = data.subset(&mine)?;
@@ -178,10 +213,17 @@ fn both<T>(
     Ok(Parts { train, evaluate: parts.evaluate.as_ref().map(read).transpose()? })
 }
 
+/// Where each file is one client's, its name must be its own among those of its part.
+fn both_files(parts: &Parts<Vec<PathBuf>>) -> Result<(), DataError> {
+    let each = |files: &Vec<PathBuf>| distinct_files(files, stem);
+    [&parts.train, &parts.evaluate].into_iter().flatten().try_for_each(each)
+}
+
 /// Reads parts of one format.
 struct Reader<'a> {
     wanted: &'a Wanted,
     normalise: Option<&'a Normalise>,
+    room: &'a Room,
 }
 
 impl Reader<'_> {
@@ -194,7 +236,7 @@ impl Reader<'_> {
                 both(parts, |files| self.idx(files, classes, client.as_ref()))
             }
             Format::Cifar { parts, variant, client } => both(parts, |files: &CifarFiles| {
-                let loaded = cifar::load(&files.files, *variant, self.normalise)?;
+                let loaded = cifar::load(&files.files, *variant, self.normalise, self.room)?;
                 let first = files.files.first().cloned().unwrap_or_default();
                 grouped(loaded, files.groups.as_ref(), client.as_ref(), &first)
             }),
@@ -202,11 +244,25 @@ impl Reader<'_> {
                 let labels = labels.resolved(self.wanted)?;
                 let counted = self.wanted.counting.then_some(&[3, 1, 1][..]);
                 let frame = Frame::of(*channels, *size, shape.or(counted));
-                both(parts, |listing| images::load(listing, &labels, frame, self.normalise))
+                both(parts, |listing| {
+                    images::load(listing, &labels, frame, self.normalise, self.room)
+                })
             }
             Format::Table { parts, rows, columns } => {
-                let columns = self.table_columns(columns)?;
-                both(parts, |files| table::load(rows, files, &columns, self.normalise))
+                let mut columns = self.table_columns(columns)?;
+                let mut features: Option<Vec<Feature>> = None;
+                if matches!(columns.client, Some(Whose::File)) {
+                    both_files(parts)?;
+                }
+                both(parts, |files| {
+                    // Where nobody lists features, the first part's order is the other's too.
+                    if columns.features.is_none() {
+                        columns.features.clone_from(&features);
+                    }
+                    let read = table::load(rows, files, &columns, self.normalise, self.room)?;
+                    features = Some(read.1);
+                    Ok(read.0)
+                })
             }
             Format::TextRows(config) => {
                 let steps = self.steps(config.steps, config.columns.label.is_none())?;
@@ -214,14 +270,17 @@ impl Reader<'_> {
                 let label = config.columns.label.as_ref();
                 let label = label.map(|(c, map)| Ok((c.clone(), map.resolved(self.wanted)?)));
                 let columns = TextColumns { label: label.transpose()?, ..config.columns.clone() };
+                if matches!(columns.client, Some(Whose::File)) {
+                    both_files(&config.parts)?;
+                }
                 both(&config.parts, |files| {
-                    text::load_rows(&config.rows, files, &columns, &tokens, steps)
+                    text::load_rows(&config.rows, files, &columns, &tokens, steps, self.room)
                 })
             }
             Format::Text { parts, tokens, steps } => {
                 let steps = self.steps(*steps, true)?;
                 let tokens = Tokens::open(tokens, self.wanted)?;
-                both(parts, |files| text::load_files(files, &tokens, steps))
+                both(parts, |files| text::load_files(files, &tokens, steps, self.room))
             }
             Format::Arrays { parts, .. } => both(parts, |config| self.array(config)),
             Format::Wav(config) => self.wav(config),
@@ -234,12 +293,8 @@ impl Reader<'_> {
         classes: u32,
         client: Option<&Column>,
     ) -> Result<Loaded, DataError> {
-        let (pictures, labels) = idx::read_pair(&files.images, &files.labels, classes)?;
-        let shape = [1, pictures.value.rows, pictures.value.columns];
-        let numbers = labels.value.into_iter().map(u32::from).collect();
-        let data = pixel_set(pictures.value.pixels, numbers, &shape, classes, self.normalise);
-        let stamps = vec![pictures.stamp, labels.stamp];
-        let loaded = Loaded::new(data.map_err(held(&files.images))?, stamps);
+        let room = self.room;
+        let loaded = idx::load(&files.images, &files.labels, classes, self.normalise, room)?;
         grouped(loaded, files.groups.as_ref(), client, &files.images)
     }
 
@@ -265,7 +320,7 @@ impl Reader<'_> {
         if let ArrayTarget::Labels(_, map) = &mut config.target {
             *map = map.resolved(self.wanted)?;
         }
-        array::load(&config, self.normalise)
+        array::load(&config, self.normalise, self.room)
     }
 
     fn wav(&self, config: &WavConfig) -> Result<Parts<Loaded>, DataError> {
@@ -287,18 +342,21 @@ impl Reader<'_> {
         let steps = steps.ok_or_else(no_steps)?;
         let labels = config.labels.resolved(self.wanted)?;
         let recordings = Recordings { mel: config.mel, steps, layout };
-        both(&config.parts, |listing| wav::load(listing, &labels, &recordings, self.normalise))
+        both(&config.parts, |listing| {
+            wav::load(listing, &labels, &recordings, self.normalise, self.room)
+        })
     }
 
     /// The steps of texts: the site's, else the job's.
-    fn steps(&self, configured: Option<usize>, windows: bool) -> Result<usize, DataError> {
+    fn steps(&self, configured: Option<usize>, windows: bool) -> Result<Steps, DataError> {
         let wanted = match self.wanted.shape.as_deref() {
             Some(&[steps]) => Some(steps),
             // A text with a class is one row, however long.
             None if self.wanted.counting && !windows => Some(1),
+            None if self.wanted.counting && configured.is_none() => return Ok(Steps::Open),
             _ => None,
         };
-        configured.or(wanted).filter(|&steps| steps > 0).ok_or_else(no_steps)
+        configured.or(wanted).filter(|&steps| steps > 0).map(Steps::Of).ok_or_else(no_steps)
     }
 }
 

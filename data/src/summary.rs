@@ -11,8 +11,8 @@ use super::open::Opened;
 use super::wanted::target_of;
 use super::{DataError, Dataset};
 
-/// Rows that are looked at together: a few MiB at most for pictures.
-const ROWS_AT_ONCE: usize = 256;
+/// Values that are looked at together: 4 MiB.
+const VALUES_AT_ONCE: usize = 1 << 20;
 /// Classes that the printed table shows.
 const CLASSES_SHOWN: usize = 20;
 
@@ -81,7 +81,8 @@ impl PartSummary {
         let mut range: Option<(f32, f32)> = None;
         let mut lengths: Option<(u32, u32)> = None;
         let rows: Vec<usize> = (0..data.len()).collect();
-        for some in rows.chunks(ROWS_AT_ONCE) {
+        let size: usize = data.shape().iter().product();
+        for some in rows.chunks((VALUES_AT_ONCE / size.max(1)).max(1)) {
             let batch = data.gather(some)?;
             if let Inputs::Floats(values) = &batch.inputs {
                 for &value in values {

@@ -7,11 +7,13 @@
 use std::path::{Path, PathBuf};
 
 use super::clients::{Clients, Whose};
+use super::dataset::{Labels, check_finite};
 use super::file::{Stamp, malformed};
 use super::label::LabelMap;
-use super::loaded::{Loaded, Notes, check_room, held};
+use super::loaded::{Loaded, Notes, held};
 use super::normalise::Normalise;
 use super::rows::{Cell, Column, RowFormat, RowSink, Spot, read};
+use super::store::{Builder, Room};
 use super::{DataError, Dataset, Place};
 
 /// Cells that mean "not known" where the configuration says nothing else.
@@ -156,23 +158,27 @@ impl TableColumns {
     }
 }
 
-/// Reads files of rows as examples of shape `[features]`.
+/// Reads files of rows as examples of shape `[features]`; also says which features these are.
 pub(crate) fn load(
     format: &RowFormat,
     files: &[PathBuf],
     columns: &TableColumns,
     normalise: Option<&Normalise>,
-) -> Result<Loaded, DataError> {
-    let mut sink = TableSink::new(columns);
+    room: &Room,
+) -> Result<(Loaded, Vec<Feature>), DataError> {
+    let mut sink = TableSink::new(columns, normalise, room);
     let stamps = read(format, files, &mut sink)?;
     let first = files.first().map_or(Path::new(""), PathBuf::as_path);
-    sink.finish(first, stamps, normalise)
+    sink.finish(first, stamps)
 }
 
 struct TableSink<'a> {
     columns: &'a TableColumns,
+    normalise: Option<&'a Normalise>,
     features: Vec<Feature>,
-    inputs: Vec<f32>,
+    inputs: Builder<f32>,
+    /// The numbers of the row that is being read.
+    row: Vec<f32>,
     labels: Vec<u32>,
     values: Vec<f32>,
     rows: usize,
@@ -182,13 +188,15 @@ struct TableSink<'a> {
 }
 
 impl<'a> TableSink<'a> {
-    fn new(columns: &'a TableColumns) -> Self {
+    fn new(columns: &'a TableColumns, normalise: Option<&'a Normalise>, room: &Room) -> Self {
         let features = columns.features.clone().unwrap_or_default();
         Self {
             columns,
             missing: vec![0; features.len()],
             features,
-            inputs: Vec::new(),
+            normalise,
+            inputs: Builder::new(room),
+            row: Vec::new(),
             labels: Vec::new(),
             values: Vec::new(),
             rows: 0,
@@ -206,9 +214,9 @@ impl<'a> TableSink<'a> {
             Missing::Refuse | Missing::Drop => {}
             Missing::Constant(fill) | Missing::Flag(fill) => {
                 let fill = if one_hot { 0.0 } else { fill };
-                self.inputs.extend(std::iter::repeat_n(fill, width));
+                self.row.extend(std::iter::repeat_n(fill, width));
                 if matches!(feature.missing, Missing::Flag(_)) {
-                    self.inputs.push(1.0);
+                    self.row.push(1.0);
                 }
             }
         }
@@ -219,7 +227,7 @@ impl<'a> TableSink<'a> {
         match &feature.encoding {
             Encoding::Number { mean, deviation } => {
                 let value = finite(spot, &feature.column, cell)?;
-                self.inputs.push(((value - mean) / deviation) as f32);
+                self.row.push(((value - mean) / deviation) as f32);
             }
             Encoding::OneHot(categories) => {
                 let text = cell.text();
@@ -235,11 +243,11 @@ impl<'a> TableSink<'a> {
                     spot.wrong(&feature.column, expected, cell.shown(), advice)
                 })?;
                 let hot = (0..categories.len()).map(|at| f32::from(u8::from(at == hit)));
-                self.inputs.extend(hot);
+                self.row.extend(hot);
             }
         }
         if matches!(feature.missing, Missing::Flag(_)) {
-            self.inputs.push(0.0);
+            self.row.push(0.0);
         }
         Ok(())
     }
@@ -280,12 +288,7 @@ impl<'a> TableSink<'a> {
         }
     }
 
-    fn finish(
-        mut self,
-        file: &Path,
-        files: Vec<Stamp>,
-        normalise: Option<&Normalise>,
-    ) -> Result<Loaded, DataError> {
+    fn finish(self, file: &Path, files: Vec<Stamp>) -> Result<(Loaded, Vec<Feature>), DataError> {
         if self.rows == 0 {
             let found = match self.dropped {
                 0 => "none".to_owned(),
@@ -295,21 +298,17 @@ impl<'a> TableSink<'a> {
             return Err(malformed(file, Place::Whole, "at least one row", found, advice));
         }
         let shape = [self.inputs.len() / self.rows];
-        if let Some(constants) = normalise {
-            constants.apply_last(&mut self.inputs, &shape)?;
-        }
-        let data = match &self.columns.target {
-            TableTarget::Label(_, map) => {
-                Dataset::from_f32(self.inputs, self.labels, &shape, map.classes())
-            }
-            TableTarget::Values(columns) => {
-                Dataset::with_values(self.inputs, self.values, &shape, columns.len())
-            }
+        let targets = match &self.columns.target {
+            TableTarget::Label(_, map) => Labels::classes(self.labels, map.classes()),
+            TableTarget::Values(columns) => Labels::values(self.values, columns.len()),
         };
+        let inputs = self.inputs.finish().map_err(held(file))?;
+        let data = targets.and_then(|targets| Dataset::of_numbers(inputs, targets, &shape));
         let names = self.features.iter().map(|feature| feature.column.to_string());
         let missing = names.zip(self.missing).filter(|(_, count)| *count > 0).collect();
         let notes = Notes { files, missing, dropped_rows: self.dropped, ..Notes::default() };
-        Ok(Loaded { data: data.map_err(held(file))?, clients: self.clients, notes })
+        let loaded = Loaded { data: data.map_err(held(file))?, clients: self.clients, notes };
+        Ok((loaded, self.features))
     }
 }
 
@@ -330,6 +329,7 @@ impl RowSink for TableSink<'_> {
             self.dropped += 1;
             return Ok(());
         }
+        self.row.clear();
         for at in 0..self.features.len() {
             let cell = cells.get(at).copied().unwrap_or(Cell::Missing);
             if self.columns.is_missing(cell) {
@@ -344,8 +344,13 @@ impl RowSink for TableSink<'_> {
             let cell = rest.get(targets).copied().unwrap_or(Cell::Missing);
             clients.push_row(spot, whose, cell)?;
         }
+        if let Some(constants) = self.normalise {
+            let shape = [self.row.len()];
+            constants.apply_last(&mut self.row, &shape)?;
+        }
+        check_finite(self.inputs.len(), &self.row).map_err(held(spot.file))?;
         self.rows += 1;
-        check_room(spot.file, self.inputs.len())
+        self.inputs.push(&self.row).map_err(held(spot.file))
     }
 }
 

@@ -120,6 +120,24 @@ impl Tokens {
         self.vocabulary
     }
 
+    /// Where a running text may be cut so that its pieces have the same tokens: behind the last place
+    /// in `bytes` that allows it; 0 where none does, as in the eyes of a `tokenizer.json`.
+    pub(crate) fn last_cut(&self, bytes: &[u8]) -> usize {
+        match &self.cutter {
+            Cutter::Characters(_) => match std::str::from_utf8(bytes) {
+                // A character that is not whole yet; whatever else is wrong is told by the reader.
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                Ok(_) | Err(_) => bytes.len(),
+            },
+            // No byte of a longer character is white space of ASCII.
+            Cutter::Words { .. } => {
+                bytes.iter().rposition(u8::is_ascii_whitespace).map_or(0, |at| at + 1)
+            }
+            #[cfg(feature = "tokenizers")]
+            Cutter::Tokenizer { .. } => 0,
+        }
+    }
+
     /// A text's tokens, and how many of them are unknown.
     pub(crate) fn cut(&self, text: &str) -> Result<(Vec<u32>, u64), String> {
         let tokens: Vec<u32> = match &self.cutter {

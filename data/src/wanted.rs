@@ -4,6 +4,7 @@ use tributary_core::spec::JobSpec;
 use tributary_core::spec::data::{DataKind, Target};
 
 use super::normalise::Normalise;
+use super::open::Opened;
 use super::{DataError, Dataset};
 
 /// What data must be; what is none may be anything.
@@ -55,14 +56,16 @@ impl Wanted {
 
     /// Whether data that were read for nobody in particular are what would be read for this.
     #[must_use]
-    pub fn is_plain(&self, data: Option<&Dataset>) -> bool {
+    pub fn is_plain(&self, opened: &Opened) -> bool {
         let given = self.normalise.is_some() || self.tokens.is_some() || self.class_names.is_some();
         let same = |data: &Dataset| {
             self.shape.as_deref().is_none_or(|shape| shape == data.shape())
                 && self.target.is_none_or(|target| target == target_of(data))
                 && self.vocabulary.is_none_or(|vocabulary| vocabulary == data.vocabulary())
         };
-        !given && data.is_some_and(same)
+        !given
+            && self.kind.is_none_or(|kind| kind == opened.kind)
+            && [&opened.train, &opened.evaluate].into_iter().flatten().all(same)
     }
 
     /// Whether data are what is wanted.

@@ -1,16 +1,17 @@
 //! Recordings as examples: wav files as log-mel features, a fixed number of steps, each with its
 //! length.
 
-use std::io::Cursor;
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
 
+use super::dataset::{Labels, check_finite};
 use super::file::{FETCH_AGAIN, SiteFile, malformed};
 use super::label::LabelMap;
 use super::listing::{Listing, list};
-use super::loaded::{Loaded, Notes, check_room, held};
+use super::loaded::{Loaded, Notes, held};
 use super::normalise::Normalise;
+use super::store::{Builder, Room};
 use super::{DataError, Dataset, Place};
 
 mod mel;
@@ -18,8 +19,9 @@ mod mel;
 use mel::MelBank;
 pub use mel::MelConfig;
 
-/// Largest file: about an hour and a half of mono CD sound; features keep only `steps` of it.
-const FILE_BYTES_MAX: u64 = 512 << 20;
+/// Most samples of a recording that are held, 8 bytes each: twelve minutes of CD sound. No more are
+/// kept than the steps need.
+const SAMPLES_MAX: usize = 1 << 25;
 /// Most channels that are mixed to one.
 const CHANNELS_MAX: u16 = 16;
 const ENDINGS: [&str; 1] = [".wav"];
@@ -52,31 +54,31 @@ pub(crate) fn load(
     map: &LabelMap,
     recordings: &Recordings,
     normalise: Option<&Normalise>,
+    room: &Room,
 ) -> Result<Loaded, DataError> {
     let listed = list(listing, map, &ENDINGS)?;
     let bank = MelBank::new(&recordings.mel);
     let (steps, mels) = (recordings.steps, recordings.mel.mels);
-    let (mut values, mut lengths) = (Vec::new(), Vec::new());
+    let (mut values, mut lengths) = (Builder::new(room), Vec::new());
+    let most = bank.samples(steps);
     let (mut stamps, mut cut_rows) = (listed.stamps, 0);
     for path in &listed.files {
-        let (bytes, stamp) = SiteFile::read_whole(path, FILE_BYTES_MAX)?;
-        stamps.push(stamp);
-        let samples = samples(path, bytes, recordings.mel.sample_rate)?;
+        let mut file = SiteFile::open(path)?;
+        let (samples, all) = samples(path, &mut file, recordings.mel.sample_rate, most)?;
+        stamps.push(file.finish()?);
         let mut features = bank.features(&samples, steps);
-        cut_rows += u64::from(bank.frames(samples.len()) > steps);
+        cut_rows += u64::from(bank.frames(all) > steps);
         lengths.push((features.len() / mels.max(1)) as u32);
         if let Some(constants) = normalise {
             constants.apply_last(&mut features, &[mels])?;
         }
         features.resize(steps * mels, 0.0);
-        match recordings.layout {
-            Layout::Steps => values.extend_from_slice(&features),
-            Layout::Channels | Layout::Picture => {
-                let of = |at: usize| features[(at % steps) * mels + at / steps];
-                values.extend((0..steps * mels).map(of));
-            }
+        if recordings.layout != Layout::Steps {
+            let of = |at: usize| features[(at % steps) * mels + at / steps];
+            features = (0..steps * mels).map(of).collect();
         }
-        check_room(path, values.len())?;
+        check_finite(values.len(), &features).map_err(held(path))?;
+        values.push(&features).map_err(held(path))?;
     }
     let first = listed.files.first().map_or(Path::new(""), |file| file.as_path());
     let shape: &[usize] = match recordings.layout {
@@ -84,7 +86,9 @@ pub(crate) fn load(
         Layout::Channels => &[mels, steps],
         Layout::Picture => &[1, mels, steps],
     };
-    let data = Dataset::from_f32(values, listed.classes, shape, map.classes());
+    let values = values.finish().map_err(held(first))?;
+    let labels = Labels::classes(listed.classes, map.classes());
+    let data = labels.and_then(|labels| Dataset::of_numbers(values, labels, shape));
     let data = match recordings.layout {
         Layout::Steps => data.and_then(|data| data.with_lengths(lengths)),
         Layout::Channels | Layout::Picture => data,
@@ -94,12 +98,18 @@ pub(crate) fn load(
     Ok(Loaded { data: data.map_err(held(first))?, clients: listed.clients, notes })
 }
 
-/// A recording's samples in [−1, 1], its channels mixed to one.
-fn samples(path: &Path, bytes: Vec<u8>, rate: u32) -> Result<Vec<f64>, DataError> {
+/// A recording's first samples in [−1, 1], its channels mixed to one, and how many it has. All are
+/// read, so that damage behind the first is seen too.
+fn samples(
+    path: &Path,
+    file: &mut SiteFile,
+    rate: u32,
+    most: usize,
+) -> Result<(Vec<f64>, usize), DataError> {
     let unsound = |error: hound::Error| {
         malformed(path, Place::Whole, "a sound wav file", error.to_string(), FETCH_AGAIN)
     };
-    let mut reader = WavReader::new(Cursor::new(bytes)).map_err(unsound)?;
+    let reader = WavReader::new(file).map_err(unsound)?;
     let spec = reader.spec();
     if spec.sample_rate != rate {
         let expected = format!("{rate} samples a second");
@@ -112,28 +122,81 @@ fn samples(path: &Path, bytes: Vec<u8>, rate: u32) -> Result<Vec<f64>, DataError
         let found = spec.channels.to_string();
         return Err(malformed(path, Place::Whole, expected, found, "mix the recording down"));
     }
-    let all: Vec<f64> = match spec.sample_format {
+    let mut mixer = Mixer::new(path, usize::from(spec.channels), most);
+    match spec.sample_format {
         SampleFormat::Int => {
             let scale = 2.0_f64.powi(i32::from(spec.bits_per_sample.clamp(1, 32)) - 1);
-            let samples = reader.samples::<i32>().map(|s| s.map(|s| f64::from(s) / scale));
-            samples.collect::<Result<_, _>>().map_err(unsound)?
+            for sample in reader.into_samples::<i32>() {
+                mixer.push(f64::from(sample.map_err(unsound)?) / scale)?;
+            }
         }
         SampleFormat::Float => {
-            let samples = reader.samples::<f32>().map(|sample| sample.map(f64::from));
-            samples.collect::<Result<_, _>>().map_err(unsound)?
+            for sample in reader.into_samples::<f32>() {
+                mixer.push(f64::from(sample.map_err(unsound)?))?;
+            }
         }
-    };
-    if let Some(at) = all.iter().position(|sample| !sample.is_finite()) {
-        let place = Place::Entry(format!("sample {at}"));
-        let advice = "mend the recording, or leave it out";
-        return Err(malformed(path, place, "a finite number", all[at].to_string(), advice));
     }
-    if all.is_empty() {
-        let advice = "leave the recording out";
-        return Err(malformed(path, Place::Whole, "at least one sample", "none", advice));
+    mixer.finish()
+}
+
+/// Mixes the channels of a recording to one, sample by sample.
+struct Mixer<'a> {
+    path: &'a Path,
+    channels: usize,
+    /// How many mixed samples are kept.
+    most: usize,
+    kept: Vec<f64>,
+    all: usize,
+    /// The samples of the time that is not whole yet: their sum and number.
+    open: (f64, usize),
+    read: usize,
+}
+
+impl<'a> Mixer<'a> {
+    fn new(path: &'a Path, channels: usize, most: usize) -> Self {
+        Self { path, channels, most, kept: Vec::new(), all: 0, open: (0.0, 0), read: 0 }
     }
-    let channels = usize::from(spec.channels);
-    Ok(all.chunks(channels).map(|frame| frame.iter().sum::<f64>() / channels as f64).collect())
+
+    fn push(&mut self, sample: f64) -> Result<(), DataError> {
+        if !sample.is_finite() {
+            let place = Place::Entry(format!("sample {}", self.read));
+            let advice = "mend the recording, or leave it out";
+            let found = sample.to_string();
+            return Err(malformed(self.path, place, "a finite number", found, advice));
+        }
+        self.read += 1;
+        self.open = (self.open.0 + sample, self.open.1 + 1);
+        if self.open.1 == self.channels {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), DataError> {
+        let (sum, _) = std::mem::take(&mut self.open);
+        self.all += 1;
+        if self.kept.len() == self.most {
+            return Ok(());
+        }
+        if self.kept.len() == SAMPLES_MAX {
+            let expected = format!("steps that need at most {SAMPLES_MAX} samples");
+            let advice = "give fewer `steps`, or a shorter `hop_ms`";
+            return Err(malformed(self.path, Place::Whole, expected, "more", advice));
+        }
+        self.kept.push(sum / self.channels as f64);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Vec<f64>, usize), DataError> {
+        if self.open.1 > 0 {
+            self.close()?;
+        }
+        if self.all == 0 {
+            let advice = "leave the recording out";
+            return Err(malformed(self.path, Place::Whole, "at least one sample", "none", advice));
+        }
+        Ok((self.kept, self.all))
+    }
 }
 
 #[cfg(test)]

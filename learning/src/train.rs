@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         let mut order: Vec<usize> = (0..self.data.len()).collect();
         let mut statistics = statistics(self.data)?;
         for epoch in 1..=epochs {
-            shuffle.shuffle(&mut order);
+            self.data.shuffle(&mut order, &mut shuffle);
             for indices in order.chunks(batch_size) {
                 if self.control.cancelled() {
                     return Err(LearningError::Cancelled);

@@ -133,6 +133,9 @@ pub(crate) async fn run(args: PaperArgs) -> anyhow::Result<()> {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
         bail!("expected one of the headlines {}, found {:?}", names.join(", "), args.name);
     };
+    if let Some(rounds) = args.rounds.filter(|rounds| !(1..=case.rounds_max).contains(rounds)) {
+        bail!("--rounds: expected 1 to {}, the headline's limit, found {rounds}", case.rounds_max);
+    }
     let mut runs = Vec::new();
     for &seed in &args.seeds {
         eprint_line(&format!("{}: seed {seed}", case.name));

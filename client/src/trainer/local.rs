@@ -1,21 +1,22 @@
-//! The trainer of the house: the site's rows in memory, kernels and optimiser from `learning`.
+//! The trainer of the house: the site's rows, kernels and optimiser from `learning`.
 
 use std::sync::Arc;
 
 use tributary_core::binding::Binding;
 use tributary_core::metrics::Statistics;
 use tributary_core::spec::data::DataKind;
-use tributary_data::{DataError, Dataset};
+use tributary_data::config::Parts;
+use tributary_data::{DataError, Dataset, Opened};
 use tributary_learning::{Compute, EvaluateTask, LearningError, Pretrained, TrainTask};
 
 use super::bases::Bases;
-use super::rows::{Parts, Rows};
+use super::rows::Rows;
 use super::{Control, Order, Trained, Trainer, TrainerError};
 use crate::config::DataConfig;
 
 /// Trains a spec's model on the site's data.
 pub struct LocalTrainer {
-    binding: Option<Binding>,
+    bindings: Vec<Binding>,
     rows: Rows,
     compute: Compute,
     bases: Bases,
@@ -27,8 +28,8 @@ impl LocalTrainer {
     /// # Errors
     /// When a file is not what it must be: its name, the place, what was expected, what came.
     pub fn open(config: &DataConfig, compute: Compute) -> Result<Self, DataError> {
-        let (binding, rows) = Rows::open(config)?;
-        Ok(Self::of(Some(binding), rows, compute))
+        let (bindings, rows) = Rows::open(config)?;
+        Ok(Self::of(bindings, rows, compute))
     }
 
     /// A trainer on rows of a kind that are in memory already.
@@ -40,23 +41,15 @@ impl LocalTrainer {
         evaluate: Option<Dataset>,
         compute: Compute,
     ) -> Self {
-        let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
-        let count = |rows: &Option<Dataset>| rows.as_ref().map_or(0, |rows| rows.len() as u64);
-        let binding = train.as_ref().or(evaluate.as_ref()).map(|any| Binding {
-            name,
-            kind: kind.word().to_owned(),
-            classes: any.classes(),
-            targets: narrow(any.width()),
-            vocabulary: any.vocabulary(),
-            shape: any.shape().iter().copied().map(narrow).collect(),
-            train_examples: count(&train),
-            evaluate_examples: count(&evaluate),
-        });
-        Self::of(binding, Rows::Held(Arc::new(Parts { train, evaluate })), compute)
+        let has_rows = train.is_some() || evaluate.is_some();
+        let notes = Parts { train: None, evaluate: None };
+        let opened = Opened { kind, train, evaluate, clients: Vec::new(), notes };
+        let binding = has_rows.then(|| opened.binding(&name));
+        Self::of(binding.into_iter().collect(), Rows::Held(Arc::new(opened)), compute)
     }
 
-    fn of(binding: Option<Binding>, rows: Rows, compute: Compute) -> Self {
-        Self { binding, rows, compute, bases: Bases::default() }
+    fn of(bindings: Vec<Binding>, rows: Rows, compute: Compute) -> Self {
+        Self { bindings, rows, compute, bases: Bases::default() }
     }
 
     /// With pretrained models that jobs may build upon.
@@ -74,7 +67,7 @@ fn some<'a>(rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, Traine
 
 impl Trainer for LocalTrainer {
     fn bindings(&self) -> Vec<Binding> {
-        self.binding.iter().cloned().collect()
+        self.bindings.clone()
     }
 
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {

@@ -1,77 +1,97 @@
-//! The rows of a trainer: in memory as they were given, or read from the site's files in the way
-//! that each job wants them. One job's rows are in memory at a time.
+//! The rows of a trainer: as they were given, or read from the site's files in the way that each job
+//! wants them. One job's rows are held at a time, and read again where a file changed since.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_core::binding::Binding;
 use tributary_core::spec::JobSpec;
-use tributary_data::open::{Opened, open};
 use tributary_data::wanted::Wanted;
-use tributary_data::{DataError, Dataset};
+use tributary_data::{DataError, Dataset, Opened, open};
 
 use super::TrainerError;
 use crate::config::DataConfig;
 
-/// Rows to train on and rows to score.
-#[derive(Debug, Default)]
-pub(super) struct Parts {
-    pub(super) train: Option<Dataset>,
-    pub(super) evaluate: Option<Dataset>,
-}
-
 /// Where a trainer has its rows from.
 pub(super) enum Rows {
     /// They are what they are.
-    Held(Arc<Parts>),
-    /// They are read again where a job wants them in another way.
-    Files { config: Box<DataConfig>, last: Mutex<Option<(Wanted, Arc<Parts>)>> },
+    Held(Arc<Opened>),
+    /// They are read again where a job wants them in another way, or a file changed.
+    Files(Box<Files>),
+}
+
+/// A site's files.
+pub(super) struct Files {
+    config: DataConfig,
+    /// Most rows to train on and to score: what the coordinator heard.
+    announced: (u64, u64),
+    last: Mutex<Option<(Wanted, Arc<Opened>)>>,
 }
 
 impl Rows {
     /// Reads a site's files once: to say what they are and that they are sound. Rows that a job must
     /// say how to read are only counted.
-    pub(super) fn open(config: &DataConfig) -> Result<(Binding, Self), DataError> {
+    pub(super) fn open(config: &DataConfig) -> Result<(Vec<Binding>, Self), DataError> {
         let format = &config.source.format;
-        let (binding, last) = if format.needs_job() {
-            (open(&config.source, &Wanted::count())?.open_binding(&config.name, format), None)
+        let (bindings, last) = if format.needs_job() {
+            (open(&config.source, &Wanted::count())?.open_bindings(&config.name, format), None)
         } else {
             let opened = open(&config.source, &Wanted::default())?;
-            (opened.binding(&config.name), Some((Wanted::default(), Arc::new(parts(opened)))))
+            (vec![opened.binding(&config.name)], Some((Wanted::default(), Arc::new(opened))))
         };
-        let last = Mutex::new(last);
-        Ok((binding, Self::Files { config: Box::new(config.clone()), last }))
+        let announced = |of: fn(&Binding) -> u64| bindings.iter().map(of).max().unwrap_or(0);
+        let announced = (announced(|b| b.train_examples), announced(|b| b.evaluate_examples));
+        let files = Files { config: config.clone(), announced, last: Mutex::new(last) };
+        Ok((bindings, Self::Files(Box::new(files))))
     }
 
     /// The rows as a job wants them.
-    pub(super) fn of(&self, spec: &JobSpec) -> Result<Arc<Parts>, TrainerError> {
-        let (config, last) = match self {
-            Self::Held(parts) => return Ok(parts.clone()),
-            Self::Files { config, last } => (config, last),
-        };
-        let wanted = Wanted::by_job(spec);
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((how, parts)) = last.as_ref()
-            && (*how == wanted || *how == Wanted::default() && wanted.is_plain(parts.any()))
-        {
-            return Ok(parts.clone());
+    pub(super) fn of(&self, spec: &JobSpec) -> Result<Arc<Opened>, TrainerError> {
+        match self {
+            Self::Held(opened) => Ok(opened.clone()),
+            Self::Files(files) => files.of(&Wanted::by_job(spec)),
         }
-        // What was read for another job goes first: both may not fit in memory.
+    }
+}
+
+impl Files {
+    fn of(&self, wanted: &Wanted) -> Result<Arc<Opened>, TrainerError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((how, opened)) = last.as_ref()
+            && (how == wanted || *how == Wanted::default() && wanted.is_plain(opened))
+        {
+            match opened.verify() {
+                Ok(()) => return Ok(opened.clone()),
+                Err(error) => tracing::warn!(
+                    data = %self.config.name, %error, "the data are read again for the next task"
+                ),
+            }
+        }
+        // What was read before goes first: both may not fit in memory.
         *last = None;
-        let opened = open(&config.source, &wanted).map_err(|error| refused(config, &error))?;
-        let parts = Arc::new(parts(opened));
-        *last = Some((wanted, parts.clone()));
-        Ok(parts)
+        for what in self.config.source.decides(wanted) {
+            tracing::warn!(data = %self.config.name, what, "the job does not say it: sites may differ");
+        }
+        let refused = |error: DataError| refused(&self.config, &error);
+        let opened = open(&self.config.source, wanted).map_err(refused)?;
+        self.check_counts(&opened)?;
+        let opened = Arc::new(opened);
+        *last = Some((wanted.clone(), opened.clone()));
+        Ok(opened)
     }
-}
 
-impl Parts {
-    fn any(&self) -> Option<&Dataset> {
-        self.train.as_ref().or(self.evaluate.as_ref())
+    /// An update of more rows than were announced is refused by the coordinator, every time.
+    fn check_counts(&self, opened: &Opened) -> Result<(), TrainerError> {
+        let rows = |data: &Option<Dataset>| data.as_ref().map_or(0, |data| data.len() as u64);
+        let found = (rows(&opened.train), rows(&opened.evaluate));
+        if found.0 <= self.announced.0 && found.1 <= self.announced.1 {
+            return Ok(());
+        }
+        Err(TrainerError::Unable(format!(
+            "the data set {:?} of this site grew: expected at most {} rows to train on and {} to \
+             score, as the client announced when it started, found {} and {}; restart the client",
+            self.config.name, self.announced.0, self.announced.1, found.0, found.1
+        )))
     }
-}
-
-fn parts(opened: Opened) -> Parts {
-    Parts { train: opened.train, evaluate: opened.evaluate }
 }
 
 /// What does not fit will not fit in the next round either; a file that is away may come back. The
@@ -97,3 +117,6 @@ fn unfit(error: &DataError) -> Option<&DataError> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

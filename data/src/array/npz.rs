@@ -2,49 +2,79 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Cursor, Read, Seek};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use zip::ZipArchive;
 
 use crate::error::listed;
 use crate::file::{FETCH_AGAIN, SiteFile, Stamp, malformed};
+use crate::loaded::held;
+use crate::store::Room;
 use crate::{DataError, Place};
 
-/// Most bytes of an archive that itself lies in gzip: it is unpacked into memory.
-const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+use super::npy::Source;
+
 /// Most entries: the directory of an archive is read whole.
 const ENTRIES_MAX: usize = 1 << 16;
 
-/// The bytes of an entry, with its whole name.
-pub(super) fn read_entry(
+/// Finds an entry, and lets its bytes be read under its whole name.
+pub(super) fn with_entry<T>(
     path: &Path,
     entry: &str,
-    bytes_max: u64,
-) -> Result<(String, Vec<u8>, Stamp), DataError> {
-    let start = SiteFile::open(path)?;
+    room: &Room,
+    work: impl FnOnce(&str, &mut dyn Source) -> Result<T, DataError>,
+) -> Result<(T, Stamp), DataError> {
+    let mut start = SiteFile::open(path)?;
     if start.compressed() {
-        let (bytes, stamp) = SiteFile::read_whole(path, UNPACKED_BYTES_MAX)?;
-        let (name, bytes) = from_archive(path, Cursor::new(bytes), entry, bytes_max)?;
-        return Ok((name, bytes, stamp));
+        // An archive is read from its end.
+        let mut unpacked = room.scratch().map_err(held(path))?;
+        while start.piece(u64::MAX, &mut |some| unpacked.write(some).map_err(held(path)))? > 0 {}
+        let stamp = start.finish()?;
+        return Ok((in_archive(path, unpacked.into_file(), entry, work)?, stamp));
     }
     let file =
         File::open(path).map_err(|source| DataError::Read { file: path.to_owned(), source })?;
-    let (name, bytes) = from_archive(path, file, entry, bytes_max)?;
-    Ok((name, bytes, start.finish()?))
+    let value = in_archive(path, file, entry, work)?;
+    Ok((value, start.finish()?))
 }
 
-fn from_archive(
+/// An entry that is being unpacked. What the directory says of its size is not believed.
+struct Entry<'a, R> {
+    path: &'a Path,
+    name: &'a str,
+    reader: R,
+}
+
+impl<R: Read> Source for Entry<'_, R> {
+    fn fill(&mut self, into: &mut [u8]) -> Result<usize, DataError> {
+        let mut done = 0;
+        while done < into.len() {
+            let read = self.reader.read(&mut into[done..]).map_err(|error| {
+                let place = Place::Entry(self.name.to_owned());
+                malformed(self.path, place, "a sound entry", error.to_string(), FETCH_AGAIN)
+            })?;
+            if read == 0 {
+                break;
+            }
+            done += read;
+        }
+        Ok(done)
+    }
+}
+
+fn in_archive<T>(
     path: &Path,
-    reader: impl Read + Seek,
+    file: File,
     entry: &str,
-    bytes_max: u64,
-) -> Result<(String, Vec<u8>), DataError> {
+    work: impl FnOnce(&str, &mut dyn Source) -> Result<T, DataError>,
+) -> Result<T, DataError> {
     let unsound = |found: String| {
         let advice = "check that the right file and format are named, or fetch it again";
         malformed(path, Place::Whole, "a sound .npz (a zip archive)", found, advice)
     };
-    let mut archive = ZipArchive::new(reader).map_err(|error| unsound(error.to_string()))?;
+    let mut archive =
+        ZipArchive::new(BufReader::new(file)).map_err(|error| unsound(error.to_string()))?;
     if archive.len() > ENTRIES_MAX {
         return Err(unsound(format!("{} entries", archive.len())));
     }
@@ -57,16 +87,6 @@ fn from_archive(
         let advice = "name an array that the file has";
         return Err(malformed(path, Place::Whole, expected, listed(&names), advice));
     };
-    let place = Place::Entry(name.clone());
-    let file = archive.by_name(name).map_err(|error| unsound(error.to_string()))?;
-    let mut bytes = Vec::new();
-    // What the directory says of the size is not believed.
-    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| {
-        malformed(path, place.clone(), "a sound entry", error.to_string(), FETCH_AGAIN)
-    })?;
-    if bytes.len() as u64 > bytes_max {
-        let expected = format!("an array of at most {bytes_max} bytes");
-        return Err(malformed(path, place, expected, "more", "cut the array in several"));
-    }
-    Ok((name.clone(), bytes))
+    let reader = archive.by_name(name).map_err(|error| unsound(error.to_string()))?;
+    work(name, &mut Entry { path, name, reader })
 }

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::npy::parse;
-use crate::Targets;
+use super::npy::{Header, Source};
 use crate::fixture::{Folder, gzip, message, numbers, says};
+use crate::{DataError, Targets};
 
 /// An array file of version 1.
 fn npy(descr: &str, fortran: bool, shape: &str, values: &[u8]) -> Vec<u8> {
@@ -20,6 +20,28 @@ fn floats(shape: &str, values: &[f32]) -> Vec<u8> {
     npy("<f4", false, shape, &bytes)
 }
 
+struct Bytes<'a>(&'a [u8]);
+
+impl Source for Bytes<'_> {
+    fn fill(&mut self, into: &mut [u8]) -> Result<usize, DataError> {
+        let some = into.len().min(self.0.len());
+        into[..some].copy_from_slice(&self.0[..some]);
+        self.0 = &self.0[some..];
+        Ok(some)
+    }
+}
+
+fn parse(file: &Path, bytes: &[u8]) -> Result<(Vec<usize>, Vec<f64>), DataError> {
+    let mut source = Bytes(bytes);
+    let header = Header::read(file, None, &mut source)?;
+    let mut all = Vec::new();
+    header.rows(&mut source, 1000, &mut |row| {
+        all.extend_from_slice(row);
+        Ok(())
+    })?;
+    Ok((header.shape, all))
+}
+
 const TABLE: &str = "format = \"npy\"\ninputs = \"x.npy\"\nlabels = \"y.npy\"\nclasses = 3\n\
                      first_label = 1\n";
 
@@ -30,15 +52,15 @@ fn labels(values: &[i16]) -> Vec<u8> {
 
 #[test]
 fn values_of_every_kind_and_order_read_the_same() {
-    let read = |bytes: &[u8]| parse(Path::new("a"), None, bytes).expect("array");
+    let read = |bytes: &[u8]| parse(Path::new("a"), bytes).expect("array");
     let rows = read(&npy("|u1", false, "(2, 3)", &[1, 2, 3, 4, 5, 255]));
     let columns = read(&npy("|u1", true, "(2, 3)", &[1, 4, 2, 5, 3, 255]));
-    assert_eq!((&rows.values, &rows.shape), (&columns.values, &columns.shape));
-    assert_eq!(rows.values, [1.0, 2.0, 3.0, 4.0, 5.0, 255.0]);
-    assert_eq!(read(&npy("<i8", false, "(1,)", &(-7_i64).to_le_bytes())).values, [-7.0]);
-    assert_eq!(read(&npy(">i4", false, "(1,)", &(-7_i32).to_be_bytes())).values, [-7.0]);
-    assert_eq!(read(&npy(">f8", false, "(1,)", &0.1_f64.to_be_bytes())).values, [0.1]);
-    assert_eq!(read(&npy("|i1", false, "()", &[0xff])).values, [-1.0]);
+    assert_eq!(rows, columns);
+    assert_eq!(rows.1, [1.0, 2.0, 3.0, 4.0, 5.0, 255.0]);
+    assert_eq!(read(&npy("<i8", false, "(1,)", &(-7_i64).to_le_bytes())).1, [-7.0]);
+    assert_eq!(read(&npy(">i4", false, "(1,)", &(-7_i32).to_be_bytes())).1, [-7.0]);
+    assert_eq!(read(&npy(">f8", false, "(1,)", &0.1_f64.to_be_bytes())).1, [0.1]);
+    assert_eq!(read(&npy("|i1", false, "()", &[0xff])).1, [-1.0]);
 }
 
 #[test]
@@ -89,15 +111,22 @@ fn entries_of_an_archive_are_arrays() {
 #[test]
 fn damage_is_named_with_its_place() {
     let whole = floats("(2,)", &[1.0, 2.0]);
-    let refused = |bytes: &[u8]| message(parse(Path::new("a.npy"), None, bytes));
+    let refused = |bytes: &[u8]| message(parse(Path::new("a.npy"), bytes));
     says(&refused(b"PK\x03\x04"), &["a.npy at byte 0: expected an array (93 'NUMPY')"]);
-    says(&refused(&whole[..7]), &["expected the header's length, found the end after 7 bytes"]);
+    says(&refused(&whole[..7]), &["expected a version, found the end after 7 bytes"]);
     says(&refused(&whole[..30]), &["at byte 10: expected a whole header"]);
     let cut = refused(&whole[..whole.len() - 1]);
     says(&cut, &["expected 8 bytes of values for the shape [2], found 7; fetch"]);
     // A header that promises more than there is allocates nothing.
     let lies = npy("<f8", false, "(4000000000, 4000000000)", &[]);
-    says(&refused(&lies), &["expected too many bytes of values", "found 0"]);
+    says(&refused(&lies), &["expected a shape whose values can be counted, found [4000000000, "]);
+    let lies = npy("<f8", false, "(4000000000, 3)", &[1]);
+    says(&refused(&lies), &["expected 96000000000 bytes of values for the shape", "found 1"]);
+    let wide = npy("<f8", false, "(1, 4000000000)", &[1]);
+    says(&refused(&wide), &["expected rows of at most 16777216 values, found 4000000000 in the"]);
+    let turned = npy("|u1", true, "(64, 1)", &[1; 64]);
+    says(&refused(&turned), &["expected an array in C order", "found Fortran's", "`memory_mb`"]);
+    says(&refused(&[&whole[..], &[1]].concat()), &["expected 8 bytes of values", "found more"]);
     says(&refused(&npy("|O", false, "(1,)", &[])), &["header with 'descr' of numbers"]);
     let mut long = whole.clone();
     long[6] = 2;

@@ -118,3 +118,23 @@ fn what_contradicts_itself_is_refused() {
         assert!(faults.contains(part), "{part:?} is missing in {faults}");
     }
 }
+
+#[test]
+fn every_table_of_the_page_on_data_reads() {
+    let page = include_str!("../../../docs/data.md");
+    let mut formats = Vec::new();
+    for table in page.split("```toml\n").skip(1).map(|rest| rest.split("```").next()) {
+        let table = table.expect("a block that ends");
+        // The name is the client's key, beside those of the format.
+        let lines = table.lines().filter(|line| !line.starts_with("name = "));
+        let table: String = lines.map(|line| format!("{line}\n")).collect();
+        let _ = read(&table);
+        formats.extend(
+            table.lines().find_map(|line| line.strip_prefix("format = ")).map(str::to_owned),
+        );
+    }
+    formats.sort();
+    formats.dedup();
+    // TSV, CSV, Parquet, JSON lines; all eleven words of the key.
+    assert_eq!(formats.len(), super::WORDS.len(), "{formats:?}");
+}

@@ -74,6 +74,11 @@ impl MelBank {
         1 + samples.saturating_sub(self.frame) / self.hop
     }
 
+    /// How many samples the first `steps` frames have.
+    pub(super) fn samples(&self, steps: usize) -> usize {
+        self.frame.saturating_add(self.hop.saturating_mul(steps.saturating_sub(1)))
+    }
+
     /// The features of at most `steps` frames, one frame behind the other.
     pub(super) fn features(&self, samples: &[f64], steps: usize) -> Vec<f32> {
         let size = 2 * self.twiddles.len();

@@ -3,7 +3,7 @@
 
 use std::io::{Cursor, Write};
 
-use crate::fixture::{Folder, gzip};
+use crate::fixture::{Folder, gzip, says};
 use crate::prepare::{PlayOptions, prepare_plays};
 
 /// Opens the table with many damaged copies of the file.
@@ -112,4 +112,51 @@ fn archives_survive_damage() {
         survived += usize::from(result.is_ok());
     });
     assert!(survived > 0, "bytes that mean nothing may change");
+}
+
+/// An empty file and the first half of one: the file is named, with what was expected and found.
+fn cut_short(table: &str, name: &str, whole: &[u8]) {
+    let folder = Folder::new();
+    let last = name.rsplit('/').next().unwrap_or(name);
+    for bytes in [&[][..], &whole[..whole.len() / 2]] {
+        folder.file(name, bytes);
+        let message = folder.refusal(table);
+        says(&message, &[last, "expected ", ", found ", "; "]);
+    }
+}
+
+#[test]
+fn empty_and_truncated_files_are_named_with_what_was_expected() {
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }\n";
+    let length = (header.len() as u16).to_le_bytes();
+    let array = [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), &[0; 16]].concat();
+    cut_short("format = \"npy\"\ninputs = \"a.npy\"\ntargets = \"a.npy\"\n", "a.npy", &array);
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let packed = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated);
+    archive.start_file("x.npy", packed).expect("entry");
+    archive.write_all(&array).expect("write");
+    let bytes = archive.finish().expect("archive").into_inner();
+    let table = "format = \"npz\"\nfile = \"a.npz\"\ninputs = \"x\"\ntargets = \"x\"\n";
+    cut_short(table, "a.npz", &bytes);
+    cut_short(table, "a.npz", &gzip(&bytes));
+    let cifar = "format = \"cifar\"\nfile = \"batch.bin\"\n";
+    cut_short(cifar, "batch.bin", &[1; 3073]);
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut wav, spec).expect("writer");
+    (0..400).for_each(|at| writer.write_sample(at * 9_i16).expect("sample"));
+    writer.finalize().expect("finish");
+    let table = "format = \"wav\"\nfolder = \"f\"\nclasses = 2\nsample_rate = 8000\nsteps = 3\n";
+    cut_short(table, "f/0/a.wav", wav.get_ref());
+    let table = "format = \"text\"\nfile = \"a.txt\"\nsteps = 3\n[tokens]\nby = \"words\"\n\
+                 vocabulary = [\"a\"]\n";
+    // Half of a text is a text; half of a character, or of a gzip stream, is none.
+    cut_short(table, "a.txt", "ä".as_bytes());
+    cut_short(table, "a.txt", &gzip(b"a b c d e f"));
 }
