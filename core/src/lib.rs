@@ -19,3 +19,4 @@ pub mod params;
 pub mod prg;
 pub mod round;
 pub mod spec;
+pub mod statistics;

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_core::binding::Binding;
 use tributary_core::spec::JobSpec;
+use tributary_core::statistics::SiteSums;
 use tributary_data::open::{Opened, open};
+use tributary_data::sums::site_sums;
 use tributary_data::wanted::Wanted;
 use tributary_data::{DataError, Dataset};
 
@@ -42,12 +44,27 @@ impl Rows {
         Ok((binding, Self::Files { config: Box::new(config.clone()), last }))
     }
 
+    /// The sums that a job asks for, of the files as they are now.
+    pub(super) fn sums(&self, spec: &JobSpec) -> Result<SiteSums, TrainerError> {
+        match self {
+            Self::Held(_) => Err(held()),
+            Self::Files { config, .. } => {
+                site_sums(&config.source, spec).map_err(|error| refused(config, &error))
+            }
+        }
+    }
+
     /// The rows as a job wants them.
     pub(super) fn of(&self, spec: &JobSpec) -> Result<Arc<Parts>, TrainerError> {
         let (config, last) = match self {
+            Self::Held(_) if spec.statistics.is_some() => return Err(held()),
             Self::Held(parts) => return Ok(parts.clone()),
             Self::Files { config, last } => (config, last),
         };
+        if spec.lacks_constants() {
+            let text = "the job's constants come from its sites' sums, and are not here";
+            return Err(TrainerError::Unable(text.to_owned()));
+        }
         let wanted = Wanted::by_job(spec);
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((how, parts)) = last.as_ref()
@@ -62,6 +79,12 @@ impl Rows {
         *last = Some((wanted, parts.clone()));
         Ok(parts)
     }
+}
+
+/// Rows in memory are read already: nobody can tell what fills a gap in them, or read them otherwise.
+fn held() -> TrainerError {
+    let text = "this site holds rows that were read before, and the job's constants are not";
+    TrainerError::Unfit(text.to_owned())
 }
 
 impl Parts {

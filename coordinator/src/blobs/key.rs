@@ -42,3 +42,15 @@ pub(super) fn updates_of_round(job: &JobId, round: u32) -> String {
 pub fn checkpoint_key(job: &JobId, round: u32, attempt: u32) -> String {
     format!("checkpoints/{job}/{round:06}-{attempt:02}.safetensors")
 }
+
+/// The key of a site's sums for a task.
+#[must_use]
+pub fn sums_key(job: &JobId, task: &TaskId, digest: Digest) -> String {
+    format!("statistics/{job}/{task}/{}", digest.hex())
+}
+
+/// The key of what the sites' sums gave a job.
+#[must_use]
+pub fn constants_key(job: &JobId) -> String {
+    format!("constants/{job}")
+}

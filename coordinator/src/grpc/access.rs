@@ -33,6 +33,7 @@ const TABLE: &[(&str, &str, Access)] = &[
     ("tributary.v1.ParticipantService", "GetUpload", CLIENTS),
     ("tributary.v1.ParticipantService", "UploadUpdate", CLIENTS),
     ("tributary.v1.ParticipantService", "SubmitEvaluation", CLIENTS),
+    ("tributary.v1.ParticipantService", "SubmitStatistics", CLIENTS),
     ("tributary.v1.ParticipantService", "ReportFailure", CLIENTS),
     ("tributary.v1.JobService", "GetJob", READERS),
     ("tributary.v1.JobService", "ListJobs", READERS),
