@@ -32,6 +32,12 @@ const MNIST: &str = include_str!("demo/mnist.toml");
 pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
     let text = spec_text(&args)?;
     let spec = JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("the spec: {faults}"))?;
+    if spec.statistics.is_some() {
+        bail!(
+            "the spec leaves constants to its sites' sums, and a demo's rows are read before there are \
+             sites: state them in a copy of the spec, or run a coordinator and clients"
+        );
+    }
     let dir = demo_dir(args.dir.as_deref())?;
     let shares = load(&args, &spec)?;
     std::fs::write(dir.join("job.toml"), &text).context("cannot write the spec")?;

@@ -13,6 +13,7 @@ use tributary_core::identity::{Identity, Role, Token};
 use tributary_core::metrics::Measure;
 use tributary_core::name::ClientName;
 use tributary_core::spec::JobSpec;
+use tributary_core::statistics::{NumericSums, Pool, SiteSums, encode_constants};
 use tributary_proto::convert::{
     audit_from_wire, binding_from_wire, caller_from_wire, statistics_from_wire, upload_from_wire,
 };
@@ -67,6 +68,30 @@ fn signed() -> (Vec<u8>, Vec<u8>) {
     let hour = std::time::Duration::from_secs(3600);
     let signed = authority().sign(&request.csr, (Role::Client, &name()), hour).expect("signed");
     (request.csr, der_of(&signed.der).expect("hex"))
+}
+
+/// A job that asks its sites for sums.
+fn asking() -> JobSpec {
+    let text = "[job]\nname = \"asks\"\nrounds = 1\n[data]\nkind = \"table\"\nclasses = 2\n\
+                class_names = \"federated\"\nnormalise = \"federated\"\n[model]\n\
+                input = { shape = [2] }\nlayers = [{ linear = 2 }]\n[train]\nbatch_size = 1\n\
+                optimizer = { kind = \"sgd\", learning_rate = 0.1 }\n[cohort]\n";
+    JobSpec::parse(text).expect("good")
+}
+
+fn sums() -> SiteSums {
+    let mut feature = NumericSums::default();
+    [1.5, -2.0].into_iter().for_each(|value| feature.add(value));
+    let names = vec!["ill".to_owned(), "well".to_owned()];
+    SiteSums { rows: 2, features: vec![feature; 2], names, ..SiteSums::default() }
+}
+
+fn constants() -> Vec<u8> {
+    let mut pool = Pool::default();
+    for _ in 0..2 {
+        pool.merge(&sums()).expect("they add up");
+    }
+    encode_constants(&pool.constants(&asking()).expect("constants"))
 }
 
 fn identity_file() -> Vec<u8> {
@@ -154,6 +179,26 @@ proptest! {
             statistics: None,
         };
         let _ = upload_from_wire(header);
+    }
+
+    #[test]
+    fn sums_and_constants_of_sites(bytes in mutated(sums().encode()), constants in mutated(constants())) {
+        let asked = asking().statistics.expect("asked").asked;
+        if let Ok(found) = SiteSums::decode(&bytes) {
+            prop_assert_eq!(found.encode(), bytes, "one way to write them");
+            if found.check(&asked).is_ok() {
+                let mut pool = Pool::default();
+                for _ in 0..3 {
+                    prop_assert!(pool.merge(&found).is_ok());
+                }
+                let _ = pool.constants(&asking());
+            }
+        }
+        if let Ok(spec) = asking().with_constants(&constants) {
+            let (means, deviations) = spec.constants.normalise.expect("asked for");
+            prop_assert!(means.iter().all(|value| value.is_finite()));
+            prop_assert!(deviations.iter().all(|value| value.is_finite() && *value > 0.0));
+        }
     }
 
     #[test]

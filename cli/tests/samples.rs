@@ -44,4 +44,5 @@ fn the_client_s_sample_is_good() {
     let job = JobSpec::parse(&job).expect("good");
     assert!(config.policy.refuses(&job, "operator/eve").is_some(), "not whose jobs it takes");
     assert_eq!(config.policy.refuses(&job, "operator/otto"), None);
+    assert_eq!(config.policy.refuses_statistics(&job), None);
 }

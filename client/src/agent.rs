@@ -6,6 +6,7 @@
 
 mod checked;
 mod pulse;
+mod sums;
 mod telling;
 mod work;
 

@@ -9,6 +9,9 @@ pub const FAILPOINTS: &[&str] = &[
     "task.received",
     "task.fetched",
     "task.trained",
+    // It asks for sums: they are there, and the ledger has their line.
+    "sums.computed",
+    "sums.ledger.written",
     // The update is a file; its manifest is written, and not yet in its place; then it is.
     "spool.update.written",
     "spool.manifest.staged",

@@ -28,7 +28,7 @@ pub struct Entry {
     pub sequence: u64,
     /// Wall clock, microseconds since 1970.
     pub at_us: i64,
-    /// `update` (weights and statistics) or `statistics` alone.
+    /// `update` (weights and statistics), `statistics` alone, or `sums` before round 1.
     pub what: String,
     /// The coordinator that it was sent to.
     pub coordinator: String,
@@ -55,7 +55,7 @@ pub struct Entry {
 /// What is known of a result when its line is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
-    /// `update` or `statistics`.
+    /// `update`, `statistics` or `sums`.
     pub what: &'static str,
     /// The coordinator.
     pub coordinator: String,

@@ -17,6 +17,7 @@ use tributary_core::binding::Binding;
 use tributary_core::identity::Token;
 use tributary_core::spec::JobSpec;
 use tributary_data::open::open;
+use tributary_data::sums::site_sums;
 use tributary_data::wanted::Wanted;
 use tributary_learning::Pretrained;
 
@@ -173,7 +174,11 @@ fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
             let spec = JobSpec::parse(&text);
-            Wanted::by_job(&spec.map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))?)
+            let spec = spec.map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))?;
+            if spec.statistics.is_some() {
+                return check_sums(config, &spec);
+            }
+            Wanted::by_job(&spec)
         }
         None if format.needs_job() => Wanted::count(),
         None => Wanted::default(),
@@ -217,6 +222,35 @@ fn tell(config: &ClientConfig, binding: &Binding) {
         evaluate_examples = binding.evaluate_examples,
         "the coordinator would hear this, and nothing else of the data"
     );
+}
+
+/// What a job that asks for sums would hear before its first round; how the rows are read after it is
+/// all sites' to say.
+fn check_sums(config: &ClientConfig, spec: &JobSpec) -> anyhow::Result<()> {
+    if let Some(reason) = config.policy.refuses_statistics(spec) {
+        anyhow::bail!("{reason}");
+    }
+    let sums = site_sums(&config.data.source, spec)?;
+    let sums = config.policy.told(sums).map_err(anyhow::Error::msg)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "rows to train on: {}", sums.rows)?;
+    for (at, feature) in sums.features.iter().enumerate().filter(|(_, sums)| sums.count > 0) {
+        let (mean, deviation) = (feature.mean().unwrap_or(0.0), feature.deviation().unwrap_or(0.0));
+        let (count, left_out) = (feature.count, feature.left_out);
+        writeln!(
+            out,
+            "feature {at}: {count} values of mean {mean:.6}, deviation {deviation:.6}; {left_out} left out"
+        )?;
+    }
+    if spec.statistics.as_ref().is_some_and(|statistics| statistics.asked.tokens.is_some()) {
+        let told = sums.tokens.len();
+        writeln!(out, "tokens told: {told}, and that {} more occurrences are not", sums.left_out)?;
+    }
+    if !sums.names.is_empty() {
+        writeln!(out, "class names: {}", sums.names.join(", "))?;
+    }
+    tracing::info!("the job would hear this before its first round, in the clear");
+    Ok(())
 }
 
 /// The pretrained models of the site, each told by the digest that a spec names.

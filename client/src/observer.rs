@@ -19,7 +19,7 @@ pub enum AgentEvent {
     },
     /// It has a task.
     Task {
-        /// `train` or `evaluate`.
+        /// `train`, `evaluate` or `statistics`.
         kind: &'static str,
         /// The job's id.
         job: String,

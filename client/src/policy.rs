@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tributary_core::document::Section;
 use tributary_core::spec::JobSpec;
+use tributary_core::statistics::SiteSums;
 
 /// Most patterns in one list.
 const PATTERNS_MAX: usize = 1000;
@@ -28,6 +29,14 @@ pub struct Policy {
     pub rounds_max: Option<u32>,
     /// A round must wait for at least so many updates: one among few could be told from the rest.
     pub min_updates: Option<u32>,
+    /// Whether jobs may ask for sums of the rows before their first round; yes where it is not said.
+    pub statistics: Option<bool>,
+    /// Sums of fewer rows are not given.
+    pub statistics_rows_min: Option<u64>,
+    /// Words and characters that come less often are not told.
+    pub token_count_min: Option<u64>,
+    /// Sums are given to jobs that pool so many sites' at least.
+    pub statistics_clients_min: Option<u32>,
     /// When tasks are asked for, in minutes of the day (UTC): from, to. It may span midnight.
     pub hours_utc: Option<(u32, u32)>,
 }
@@ -39,11 +48,13 @@ impl Policy {
             operators: read_list(section, "operators"),
             local_epochs_max: read_count(section, "local_epochs_max"),
             batch_size_max: read_count(section, "batch_size_max"),
-            parameters_max: section
-                .has("parameters_max")
-                .then(|| section.integer("parameters_max", 1..=u64::MAX >> 1, None)),
+            parameters_max: read_many(section, "parameters_max"),
             rounds_max: read_count(section, "rounds_max"),
             min_updates: read_count(section, "min_updates"),
+            statistics: section.has("statistics").then(|| section.boolean("statistics", None)),
+            statistics_rows_min: read_many(section, "statistics_rows_min"),
+            token_count_min: read_many(section, "token_count_min"),
+            statistics_clients_min: read_count(section, "statistics_clients_min"),
             hours_utc: read_hours(section),
         }
     }
@@ -86,6 +97,37 @@ impl Policy {
             .then(|| format!("policy.min_updates is {least}, the job's min_updates is {found}"))
     }
 
+    /// Why the site gives a job no sums; `None` where it does. Whoever joins later and only trains
+    /// gives none, and is not asked.
+    #[must_use]
+    pub fn refuses_statistics(&self, spec: &JobSpec) -> Option<String> {
+        if self.statistics == Some(false) {
+            return Some(
+                "policy.statistics is false, the job asks for sums of the rows".to_owned(),
+            );
+        }
+        let least = self.statistics_clients_min.unwrap_or(0);
+        let found = spec.statistics.as_ref().map_or(0, |statistics| statistics.min_clients);
+        (found < least).then(|| {
+            format!(
+                "policy.statistics_clients_min is {least}, the job's data.statistics.min_clients is \
+                 {found}"
+            )
+        })
+    }
+
+    /// What of a site's sums is told.
+    ///
+    /// # Errors
+    /// Where they are of too few rows; how few is not said.
+    pub fn told(&self, sums: SiteSums) -> Result<SiteSums, String> {
+        let least = self.statistics_rows_min.unwrap_or(0);
+        if sums.rows < least {
+            return Err(format!("policy.statistics_rows_min is {least}, the site has fewer rows"));
+        }
+        Ok(sums.without_rare_tokens(self.token_count_min.unwrap_or(1)))
+    }
+
     /// How long until tasks may be asked for; nothing where they may be now.
     #[must_use]
     pub fn closed_for(&self, now: SystemTime) -> Option<Duration> {
@@ -110,6 +152,10 @@ fn fits(pattern: &str, text: &str) -> bool {
 
 fn read_count(section: &mut Section, key: &str) -> Option<u32> {
     section.has(key).then(|| section.count(key, 1..=u32::MAX, None))
+}
+
+fn read_many(section: &mut Section, key: &str) -> Option<u64> {
+    section.has(key).then(|| section.integer(key, 1..=u64::MAX >> 1, None))
 }
 
 fn read_list(section: &mut Section, key: &str) -> Vec<String> {
@@ -154,6 +200,7 @@ mod tests {
 
     use tributary_core::document::read_document;
     use tributary_core::spec::JobSpec;
+    use tributary_core::statistics::SiteSums;
 
     use super::Policy;
 
@@ -200,6 +247,40 @@ mod tests {
             assert!(refused.is_none_or(|reason| reason.contains(key)), "{text}");
         }
         assert!(policy("operators = [\"a*\"]").refuses(&spec(), "").is_some(), "nobody known");
+    }
+
+    #[test]
+    fn sums_are_given_above_the_floors_of_the_site() {
+        let text = "[job]\nname = \"f\"\nrounds = 1\n[data]\nkind = \"image\"\nclasses = 2\n\
+                    normalise = \"federated\"\n[model]\ninput = { shape = [3] }\n\
+                    layers = [{ linear = 2 }]\n[train]\nbatch_size = 1\n\
+                    optimizer = { kind = \"sgd\", learning_rate = 0.1 }\n[cohort]\n";
+        let spec = JobSpec::parse(text).expect("a spec");
+        for (text, agrees) in [
+            ("", true),
+            ("statistics = true", true),
+            ("statistics = false", false),
+            ("statistics_clients_min = 3", true),
+            ("statistics_clients_min = 4", false),
+        ] {
+            let policy = policy(text);
+            assert_eq!(policy.refuses(&spec, ""), None, "{text}: to train is another question");
+            let refused = policy.refuses_statistics(&spec);
+            assert_eq!(refused.is_none(), agrees, "{text}: {refused:?}");
+            let key = text.split(' ').next().expect("a key");
+            assert!(refused.is_none_or(|reason| reason.contains(key)), "{text}");
+        }
+        let sums = || SiteSums {
+            rows: 49,
+            tokens: vec![("a".to_owned(), 5), ("b".to_owned(), 4)],
+            ..SiteSums::default()
+        };
+        let refused = policy("statistics_rows_min = 50").told(sums()).expect_err("too few");
+        assert!(refused.contains("statistics_rows_min is 50"), "{refused}");
+        assert!(!refused.contains("49"), "{refused}");
+        assert_eq!(policy("statistics_rows_min = 49").told(sums()), Ok(sums()));
+        let told = policy("token_count_min = 5").told(sums()).expect("enough rows");
+        assert_eq!((told.tokens, told.left_out), (vec![("a".to_owned(), 5)], 4));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tributary_core::metrics::Statistics;
 use tributary_core::name::ClientName;
 use tributary_core::params::ParameterSet;
 use tributary_core::spec::JobSpec;
+use tributary_core::statistics::SiteSums;
 
 /// Follows a trainer, and tells it to stop.
 pub trait Control: Sync {
@@ -67,6 +68,15 @@ pub trait Trainer: Send + Sync {
     /// # Errors
     /// When told to stop, or when it cannot.
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError>;
+
+    /// Sums the rows to train on, as a job asks for them before its first round.
+    ///
+    /// # Errors
+    /// When told to stop, or when it cannot.
+    fn statistics(&self, spec: &JobSpec, control: &dyn Control) -> Result<SiteSums, TrainerError> {
+        let _ = (spec, control);
+        Err(TrainerError::Unfit("this site's trainer has no sums to give".to_owned()))
+    }
 
     /// Scores a checkpoint on held-out rows.
     ///

@@ -4,6 +4,8 @@
 //! updates/{job}/{round:06}/{task}/{digest hex}/{part:05}      immutable, checked before they come
 //! checkpoints/{job}/{round:06}-{attempt:02}.safetensors       appear whole or not at all
 //! checkpoints/{job}/000000-{request digest hex}.safetensors   the first one
+//! statistics/{job}/{task}/{digest hex}                        a site's sums before round 1
+//! constants/{job}                                             what they gave
 //! ```
 //!
 //! What [`Blobs::put_part`] and [`CheckpointWriter::finish`] have acknowledged survives a power cut,
@@ -34,7 +36,7 @@ mod writer;
 pub use error::BlobError;
 pub(crate) use folder::Folder;
 pub(crate) use key::first_checkpoint_key;
-pub use key::{UpdateKey, checkpoint_key};
+pub use key::{UpdateKey, checkpoint_key, constants_key, sums_key};
 pub use writer::CheckpointWriter;
 
 /// Bytes of a chunk of [`Blobs::stream`]: what one message of the wire carries.
@@ -111,11 +113,27 @@ impl Blobs {
         index: u32,
         bytes: Bytes,
     ) -> Result<(), BlobError> {
-        let key = update.part(index);
-        let path = path_of(&key)?;
+        self.put(&update.part(index), bytes).await
+    }
+
+    /// Stores a small blob whole; once it returns, it is durable. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the store fails; the blob is then there whole or not at all.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        let path = path_of(key)?;
         let put = self.store.put(&path, PutPayload::from(bytes)).await;
-        put.map_err(|error| BlobError::of(&key, "store", error))?;
-        self.settle(&key).await
+        put.map_err(|error| BlobError::of(key, "store", error))?;
+        self.settle(key).await
+    }
+
+    /// A small blob, whole.
+    ///
+    /// # Errors
+    /// [`BlobError::NotFound`], or when the store fails.
+    pub async fn read(&self, key: &str) -> Result<Bytes, BlobError> {
+        let length = self.len(key).await?;
+        self.read_range(key, 0..length).await
     }
 
     /// Which parts of an update of `len` bytes are stored, ascending. Parts of another size do not

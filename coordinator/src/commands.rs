@@ -103,8 +103,13 @@ pub async fn verify(args: VerifyArgs) -> anyhow::Result<()> {
             _ => None,
         })
         .collect();
+    let constants = report.constants.as_ref().map(|verdict| match verdict {
+        Verdict::Differs(why) => why.as_str(),
+        _ => "same",
+    });
     let line = serde_json::json!({
         "job": args.job,
+        "constants": constants,
         "same": of(|v| *v == Verdict::Same),
         "updates_expired": of(|v| *v == Verdict::UpdatesExpired),
         "differ": differing.len(),

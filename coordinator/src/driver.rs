@@ -6,9 +6,11 @@
 mod collector;
 mod fold;
 mod job;
+mod pool;
 mod supervisor;
 
 pub(crate) use collector::collect;
+pub(crate) use pool::{PoolError, constants};
 pub(crate) use supervisor::supervise;
 
 use std::sync::Arc;

@@ -28,6 +28,15 @@ pub const FAILPOINTS: &[&str] = &[
     "upload.part.stored",
     "upload.accept.staged",
     "upload.accept.committed",
+    // Before round 1: sites are asked; a site's sums are a blob, then a row; they are pooled.
+    "sums.job.staged",
+    "sums.job.committed",
+    "sums.stored",
+    "sums.accept.staged",
+    "sums.accept.committed",
+    "sums.pool.due",
+    "sums.constants.written",
+    "sums.pool.done",
     // Updates of a final round go.
     "collect.deleted",
 ];

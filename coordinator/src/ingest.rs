@@ -3,10 +3,12 @@
 
 mod places;
 mod poll;
+mod sums;
 mod upload;
 
 pub(crate) use places::Uploads;
 pub(crate) use poll::{Polled, poll};
+pub(crate) use sums::sums;
 pub(crate) use upload::{held, upload};
 
 use std::sync::Arc;
@@ -108,6 +110,7 @@ fn context(view: &TaskView, spec: &Spec) -> TaskContext {
         phase: view.phase,
         round: view.round,
         evaluating: view.evaluating,
+        pooling: view.constants.is_none(),
         now_ms: view.clock_ms,
         lease_ms: spec.policy.lease_ms(),
         examples_max: (1_u64 << view.cap_exponent.min(29)).min(spec.policy.cohort.max_examples),

@@ -1,5 +1,5 @@
-//! Offline replay: every committed round is recomputed from its recorded decisions and its stored
-//! updates, and must come to the same digests; every receipt must be in an accepted set, or its round
+//! Offline replay: the constants are pooled again from the sites' stored sums; every committed round is
+//! recomputed from its recorded decisions and its stored updates, and must come to the same digests; every receipt must be in an accepted set, or its round
 //! must have ended without one.
 
 use tributary_core::aggregate::Scale;
@@ -10,9 +10,11 @@ use tributary_core::name::JobId;
 use tributary_core::round::result::{RoundFacts, genesis, result_digest};
 use tributary_core::round::{Phase, RoundState};
 use tributary_core::spec::JobSpec;
+use tributary_core::statistics::pooled_result;
 
 use crate::aggregation::{Contribution, FoldError, FoldPlan, fold_round};
 use crate::blobs::{BlobError, Blobs, UpdateKey};
+use crate::driver::{PoolError, constants};
 use crate::store::{Store, StoreError, UpdateRow};
 
 /// Rounds that are read from the history at a time.
@@ -32,6 +34,8 @@ pub enum Verdict {
 /// What a replay found.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
+    /// The pooled constants; none where nothing was pooled.
+    pub constants: Option<Verdict>,
     /// Each committed round with its verdict.
     pub rounds: Vec<(u32, Verdict)>,
     /// Receipts that are in an accepted set.
@@ -41,10 +45,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every committed round was recomputed to the same bytes.
+    /// Whether the constants and every committed round were recomputed to the same bytes.
     #[must_use]
     pub fn is_same(&self) -> bool {
-        self.rounds.iter().all(|(_, verdict)| *verdict == Verdict::Same)
+        let constants = self.constants.iter();
+        let rounds = self.rounds.iter().map(|(_, verdict)| verdict);
+        constants.chain(rounds).all(|verdict| *verdict == Verdict::Same)
     }
 }
 
@@ -71,7 +77,8 @@ pub enum VerifyError {
 /// When the store or the blobs fail, or there is no such job. What differs is in the report.
 pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, VerifyError> {
     let none = || VerifyError::NoJob(job.to_owned());
-    let id = store.find_job(job).await?.ok_or_else(none)?.id;
+    let row = store.find_job(job).await?.ok_or_else(none)?;
+    let id = row.id;
     let text = store.job_spec(&id).await?.ok_or_else(none)?;
     let spec = JobSpec::parse(&text).map_err(VerifyError::Spec)?;
     let first = store.checkpoint(&id, 0).await?.ok_or_else(none)?;
@@ -84,6 +91,9 @@ pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, V
         spec,
         report: Report::default(),
     };
+    if let Some(constants) = row.constants {
+        replay.pooled(constants).await?;
+    }
     let mut after = None;
     loop {
         let rows = store.rounds(&replay.job, after, PAGE).await?;
@@ -112,6 +122,26 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
+    /// Pools the stored sums again; the first round's result covers what they gave.
+    async fn pooled(&mut self, expected: Digest) -> Result<(), VerifyError> {
+        let sums = self.store.site_sums(&self.job).await?;
+        self.report.counted += sums.len();
+        let verdict = match constants(self.blobs, &self.spec, &self.job, &sums).await {
+            Ok((bytes, _)) if Digest::of(&bytes) == expected => Verdict::Same,
+            Ok((bytes, _)) => {
+                let found = Digest::of(&bytes);
+                Verdict::Differs(format!("the constants: expected {expected}, found {found}"))
+            }
+            Err(PoolError::Fault(why)) => Verdict::Differs(why),
+            Err(PoolError::Blob(error)) if error.is_transient() => return Err(error.into()),
+            Err(PoolError::Blob(error)) => Verdict::Differs(error.to_string()),
+        };
+        let sums: Vec<_> = sums.into_iter().map(|u| (u.client, u.examples, u.digest)).collect();
+        self.previous = pooled_result(self.previous, &sums, expected);
+        self.report.constants = Some(verdict);
+        Ok(())
+    }
+
     async fn committed(&mut self, round: &RoundState) -> Result<(), VerifyError> {
         let updates = self.store.updates(&self.job, round.number).await?;
         let all = updates.len();

@@ -39,6 +39,8 @@ on_both! {
     jobs::creating_is_idempotent,
     jobs::a_whole_job_is_stored_step_by_step,
     jobs::an_unchanged_state_writes_nothing,
+    jobs::sums_are_asked_for_and_pooled_before_the_first_round,
+    jobs::clients_of_an_older_protocol_are_in_no_roster_of_such_a_job,
     jobs::jobs_are_listed_newest_first_in_pages,
     jobs::a_refused_change_leaves_no_trace,
     jobs::clients_are_rosters_and_quiet_polls_are_not_written,
@@ -48,6 +50,7 @@ on_both! {
     races::a_lease_is_free_once_its_holders_session_is_gone,
     races::hints_reach_other_sessions,
     races::an_acceptance_is_in_the_accepted_set_or_refused,
+    races::sums_are_in_the_pool_or_refused,
     races::passes_and_acceptances_take_their_locks_in_one_order,
     races::the_same_update_twice_is_one_row,
     members::one_of_many_at_once_gets_the_token,
@@ -62,6 +65,51 @@ on_both! {
     guards::only_final_rounds_are_collected_and_each_of_them_twice,
     guards::a_newer_schema_is_refused,
     guards::a_missing_schema_says_what_to_run,
+}
+
+/// The fourth migration makes two of SQLite's tables anew: what stands in them comes along, and what
+/// refers to them still does.
+#[tokio::test]
+async fn rows_survive_the_tables_that_are_made_anew() {
+    use sqlx::Connection;
+    let mut shell = sqlx::SqliteConnection::connect("sqlite::memory:").await.expect("connect");
+    let run = async |shell: &mut sqlx::SqliteConnection, sql: &'static str| {
+        sqlx::raw_sql(sql).execute(shell).await.map(|_| ())
+    };
+    for sql in [
+        "PRAGMA foreign_keys = ON",
+        include_str!("../../migrations/sqlite/0001_initial.sql"),
+        include_str!("../../migrations/sqlite/0002_identity.sql"),
+        include_str!("../../migrations/sqlite/0003_replicas.sql"),
+        "INSERT INTO jobs (id, name, request_id, spec, spec_digest, data_need, status, clock_ms, \
+         checkpoint, result, event_sequence, event_digest, version, created_at_us, updated_at_us) \
+         VALUES ('j', 'j', 'r', '', '', '', 'running', 0, '', '', 0, '', 1, 0, 0)",
+        "INSERT INTO tasks VALUES ('t', 'j', 'train', 1, 1, 'a', 'accepted', 0, 'i', 3, 4, 'd', 5, \
+         'why', 6, 7)",
+        "INSERT INTO updates VALUES ('t', 'j', 'train', 1, 'a', 'd', 5, 8, '{}', 2, 9)",
+        "BEGIN",
+        include_str!("../../migrations/sqlite/0004_statistics.sql"),
+        "COMMIT",
+    ] {
+        run(&mut shell, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    let counted = "SELECT (SELECT COUNT(*) FROM tasks WHERE progress_total = 4 AND reason = 'why') \
+                   + (SELECT COUNT(*) FROM updates WHERE bytes = 8 AND position = 2)";
+    let rows: i64 = sqlx::query_scalar(counted).fetch_one(&mut shell).await.expect("counted");
+    assert_eq!(rows, 2);
+    run(
+        &mut shell,
+        "INSERT INTO tasks SELECT 's', job, 'statistics', 0, 1, client, 'offered', 0, \
+        NULL, 0, 0, NULL, NULL, NULL, 0, 0 FROM tasks",
+    )
+    .await
+    .expect("a kind that is new");
+    let stranger = "INSERT INTO updates VALUES ('x', 'j', 'train', 1, 'a', 'd', 5, 8, '{}', 2, 9)";
+    let refused = run(&mut shell, stranger).await.expect_err("no such task").to_string();
+    assert!(refused.contains("FOREIGN KEY"), "{refused}");
+    let other = "UPDATE tasks SET kind = 'other'";
+    let refused = run(&mut shell, other).await.expect_err("no such kind").to_string();
+    assert!(refused.contains("CHECK"), "{refused}");
 }
 
 #[tokio::test]

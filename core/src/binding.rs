@@ -48,7 +48,13 @@ pub struct DataNeed {
     pub vocabulary: u32,
     /// The sizes of one row: the model's input.
     pub shape: Vec<u32>,
+    /// The oldest protocol whose clients understand the job; 0 for any.
+    #[serde(default)]
+    pub protocol: u32,
 }
+
+/// The first protocol that has statistics tasks, and constants beside a spec.
+pub const STATISTICS_PROTOCOL: u32 = 2;
 
 impl DataNeed {
     /// What a spec needs.
@@ -68,6 +74,7 @@ impl DataNeed {
             vocabulary: spec.data.vocabulary,
             // The grammar bounds sizes far below u32.
             shape: sizes.map(|&size| u32::try_from(size).unwrap_or(u32::MAX)).collect(),
+            protocol: if spec.statistics.is_some() { STATISTICS_PROTOCOL } else { 0 },
         }
     }
 
@@ -100,6 +107,7 @@ mod tests {
             targets: 0,
             vocabulary: 500,
             shape: vec![64],
+            protocol: 0,
         }
     }
 

@@ -99,6 +99,12 @@ impl Section {
         self.table.contains_key(key)
     }
 
+    /// The value of a key, which is not asked for by looking at it.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<&Value> {
+        self.table.get(key)
+    }
+
     /// Takes the raw value of a key; `None` where it is missing.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.asked.push(key.to_owned());

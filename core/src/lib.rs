@@ -20,3 +20,4 @@ pub mod params;
 pub mod prg;
 pub mod round;
 pub mod spec;
+pub mod statistics;

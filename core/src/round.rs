@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! job:    submitted → running ⇄ paused → completed | failed | cancelled
+//! before round 1, where the spec asks for it: pooling (`statistics` tasks, round 0)
 //! round:  selecting → training → aggregating → committed
 //!                         └→ missed (the deadline passed with too few updates)
 //! task:   offered → leased → accepted | failed
@@ -10,7 +11,14 @@
 //!
 //! | in | on | when | becomes |
 //! |---|---|---|---|
-//! | submitted | `Tick` | | running, round 1 selecting |
+//! | submitted | `Tick` | | running, round 1 selecting (or no round yet, where the spec asks for sums) |
+//! | running, no round | `Tick` with a roster | enough are present | `statistics` tasks for all who train, pooling |
+//! | pooling | `Tick` | a lease or the deadline is past | those tasks lapsed |
+//! | pooling | `Tick` | nothing is open, `min_clients` answered | `Pool` |
+//! | pooling | `Tick` with a roster | nothing is open, too few, time is left | offered again to lapsed ones that are back |
+//! | pooling | `Tick` | nothing is open, too few, nobody is left or time is up | failed, `statistics_floor` |
+//! | pooling | `Pooled` | | constants fixed, round 1 selecting |
+//! | pooling | `PoolFailed` | | failed, `statistics_failed` |
 //! | selecting | `Tick` with a roster | `min_available_clients` are present | cohort drawn, training |
 //! | training | `Tick` | a lease is past | that task lapsed, a seeded replacement offered |
 //! | training | `Tick` | `exact_replay`: nothing is open, somebody failed | missed |

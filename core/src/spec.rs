@@ -4,6 +4,7 @@
 pub mod cohort;
 pub mod constants;
 pub mod data;
+pub mod statistics;
 pub mod strategy;
 pub mod train;
 
@@ -16,6 +17,7 @@ use crate::name::{ClientName, JobId, NameError};
 use cohort::CohortSpec;
 use constants::Constants;
 use data::DataSpec;
+use statistics::{Draft, StatisticsSpec};
 use strategy::StrategySpec;
 use train::TrainSpec;
 
@@ -41,6 +43,8 @@ pub struct JobSpec {
     pub data: DataSpec,
     /// What all clients read their rows with.
     pub constants: Constants,
+    /// What the sites are asked before round 1; none where the spec states all constants.
+    pub statistics: Option<StatisticsSpec>,
     /// How a client trains.
     pub train: TrainSpec,
     /// How updates become the next checkpoint.
@@ -77,8 +81,9 @@ impl JobSpec {
         job.finish();
 
         let mut section = root.section("data");
-        let constants = Constants::read(&mut section);
+        let (constants, federated) = Constants::read(&mut section);
         let data = DataSpec::read(&mut section, &constants);
+        let statistics = Draft::read(&mut section, federated, &data);
         section.finish();
         let mut section = root.section("model");
         let model = ModelSpec::read(&mut section, &data);
@@ -96,6 +101,7 @@ impl JobSpec {
         let final_evaluation = section.boolean("final", Some(true));
         section.finish();
         let model = model?;
+        let statistics = statistics.map(|draft| draft.whole(root, model.input(), &cohort));
         Some(Self {
             name,
             rounds,
@@ -103,6 +109,7 @@ impl JobSpec {
             model,
             data,
             constants,
+            statistics,
             train,
             strategy,
             cohort,

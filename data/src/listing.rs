@@ -91,6 +91,12 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     Ok(found)
 }
 
+/// The names of the folders in a folder.
+pub(crate) fn folder_names(folder: &Path) -> Result<Vec<String>, DataError> {
+    let folders = entries(folder)?.into_iter().filter(|(_, path)| path.is_dir());
+    Ok(folders.map(|(name, _)| name).collect())
+}
+
 fn list_folder(folder: &Path, map: &LabelMap, endings: &[&str]) -> Result<Listed, DataError> {
     let mut listed = Listed::default();
     for (name, path) in entries(folder)? {

@@ -324,22 +324,8 @@ impl Reader<'_> {
     }
 
     fn wav(&self, config: &WavConfig) -> Result<Parts<Loaded>, DataError> {
-        let shape = self.wanted.shape.as_deref();
-        let mels = config.mel.mels;
-        let layout = config.layout.unwrap_or(match shape {
-            Some([1, _, _]) => Layout::Picture,
-            Some(&[first, second]) if first == mels && second != mels => Layout::Channels,
-            _ => Layout::Steps,
-        });
-        let steps = match (config.steps, layout, shape) {
-            (Some(steps), _, _) => Some(steps),
-            (None, Layout::Picture, Some(&[_, _, steps])) => Some(steps),
-            (None, Layout::Channels, Some(&[_, steps])) => Some(steps),
-            (None, Layout::Steps, Some(&[steps, _])) => Some(steps),
-            _ if self.wanted.counting => Some(1),
-            _ => None,
-        };
-        let steps = steps.ok_or_else(no_steps)?;
+        let (layout, steps) = wav_frame(config, self.wanted.shape.as_deref());
+        let steps = steps.or(self.wanted.counting.then_some(1)).ok_or_else(no_steps)?;
         let labels = config.labels.resolved(self.wanted)?;
         let recordings = Recordings { mel: config.mel, steps, layout };
         both(&config.parts, |listing| {
@@ -358,6 +344,24 @@ impl Reader<'_> {
         };
         configured.or(wanted).filter(|&steps| steps > 0).map(Steps::Of).ok_or_else(no_steps)
     }
+}
+
+/// How recordings lie and how many steps they have: as configured, else as the job's shape says.
+pub(crate) fn wav_frame(config: &WavConfig, shape: Option<&[usize]>) -> (Layout, Option<usize>) {
+    let mels = config.mel.mels;
+    let layout = config.layout.unwrap_or(match shape {
+        Some([1, _, _]) => Layout::Picture,
+        Some(&[first, second]) if first == mels && second != mels => Layout::Channels,
+        _ => Layout::Steps,
+    });
+    let steps = match (config.steps, layout, shape) {
+        (Some(steps), _, _) => Some(steps),
+        (None, Layout::Picture, Some(&[_, _, steps])) => Some(steps),
+        (None, Layout::Channels, Some(&[_, steps])) => Some(steps),
+        (None, Layout::Steps, Some(&[steps, _])) => Some(steps),
+        _ => None,
+    };
+    (layout, steps)
 }
 
 fn no_steps() -> DataError {

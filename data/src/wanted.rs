@@ -47,6 +47,19 @@ impl Wanted {
         }
     }
 
+    /// What a job's rows are before it has its constants: labels and tokens stand open.
+    #[must_use]
+    pub(crate) fn as_written(spec: &JobSpec) -> Self {
+        Self {
+            target: None,
+            vocabulary: None,
+            class_names: None,
+            normalise: None,
+            counting: true,
+            ..Self::by_job(spec)
+        }
+    }
+
     /// Nothing but the number of rows, where a job must say how they are read: see
     /// [`Format::needs_job`](super::config::Format::needs_job).
     #[must_use]

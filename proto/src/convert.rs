@@ -3,6 +3,7 @@
 mod binding;
 mod enrollment;
 mod statistics;
+mod sums;
 mod upload;
 
 use std::str::FromStr;
@@ -10,12 +11,14 @@ use std::str::FromStr;
 use tonic::{Code, Status};
 use tributary_core::digest::Digest;
 use tributary_core::name::{ClientName, TaskId};
+use tributary_core::round::TaskKind;
 
 use crate::v1;
 
 pub use binding::{binding_from_wire, binding_to_wire};
 pub use enrollment::{audit_from_wire, audit_to_wire};
 pub use statistics::{metrics_to_wire, statistics_from_wire, statistics_to_wire};
+pub use sums::{sums_from_wire, sums_to_wire};
 pub use upload::{Upload, upload_from_wire};
 
 /// A field of a message that is not what it must be.
@@ -79,6 +82,27 @@ pub fn caller_from_wire(caller: Option<v1::Caller>) -> Result<CallerId, WireFaul
 /// When it is malformed.
 pub fn task_id_from_wire(text: &str) -> Result<TaskId, WireFault> {
     parse("task_id", text)
+}
+
+/// A task's kind as the wire has it.
+#[must_use]
+pub fn kind_to_wire(kind: TaskKind) -> v1::TaskKind {
+    match kind {
+        TaskKind::Train => v1::TaskKind::Train,
+        TaskKind::Evaluate => v1::TaskKind::Evaluate,
+        TaskKind::Statistics => v1::TaskKind::Statistics,
+    }
+}
+
+/// A task's kind from the wire; `None` for one that this build does not know.
+#[must_use]
+pub fn kind_from_wire(kind: i32) -> Option<TaskKind> {
+    match v1::TaskKind::try_from(kind).ok()? {
+        v1::TaskKind::Unspecified => None,
+        v1::TaskKind::Train => Some(TaskKind::Train),
+        v1::TaskKind::Evaluate => Some(TaskKind::Evaluate),
+        v1::TaskKind::Statistics => Some(TaskKind::Statistics),
+    }
 }
 
 /// A digest in a field.

@@ -15,7 +15,7 @@ pub mod v1 {
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("tributary_descriptor");
 
 /// The newest protocol that this build speaks. It understands this one and the one before.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// The oldest protocol that this build understands.
 pub const PROTOCOL_VERSION_MIN: u32 = 1;
 /// Largest message on either side: a spec or a statistics message fits, an update does not; those
@@ -35,6 +35,7 @@ fn task_kind<S: serde::Serializer>(kind: &i32, serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(match v1::TaskKind::try_from(*kind) {
         Ok(v1::TaskKind::Train) => "train",
         Ok(v1::TaskKind::Evaluate) => "evaluate",
+        Ok(v1::TaskKind::Statistics) => "statistics",
         _ => "unspecified",
     })
 }

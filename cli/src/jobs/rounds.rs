@@ -109,6 +109,7 @@ fn tasks(tasks: &[v1::TaskInfo]) -> String {
     for task in tasks {
         let kind = match task.kind() {
             v1::TaskKind::Evaluate => "evaluate",
+            v1::TaskKind::Statistics => "statistics",
             _ => "train",
         };
         table.row(vec![

@@ -178,6 +178,7 @@ fn honest(path: &str, task: &v1::Task, job: &str) -> Vec<Bytes> {
             statistics: Some(v1::Statistics { confusion: vec![1; 4], ..Default::default() }),
         }
         .encode_to_vec()),
+        "SubmitStatistics" => one(honest_sums(caller, task_id)),
         "ReportFailure" => one(v1::ReportFailureRequest {
             caller,
             task_id: "0".repeat(32),
@@ -187,6 +188,17 @@ fn honest(path: &str, task: &v1::Task, job: &str) -> Vec<Bytes> {
         .encode_to_vec()),
         method => operators(method, job),
     }
+}
+
+fn honest_sums(caller: Option<v1::Caller>, task_id: String) -> Vec<u8> {
+    let sums = v1::SiteSums {
+        rows: 5,
+        features: vec![vec![1; 48].into()],
+        tokens: vec![v1::TokenCount { token: "x".to_owned(), count: 3 }],
+        left_out: 1,
+        names: vec!["ill".to_owned()],
+    };
+    v1::SubmitStatisticsRequest { caller, task_id, sums: Some(sums) }.encode_to_vec()
 }
 
 /// The operators' and everybody's messages.

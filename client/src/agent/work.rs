@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_core::digest::Digest;
 use tributary_core::name::ClientName;
 use tributary_core::params::ParameterSet;
+use tributary_core::round::TaskKind;
 use tributary_proto::convert::statistics_to_wire;
 use tributary_proto::v1;
 
@@ -66,9 +67,8 @@ impl Work<'_> {
         if let Some(reason) = self.agent.policy.refuses(&checked.spec, &checked.submitted_by) {
             return self.unable(&id, reason, true, stop).await;
         }
-        let kind = if checked.evaluate { "evaluate" } else { "train" };
         self.agent.observer.event(AgentEvent::Task {
-            kind,
+            kind: checked.kind.word(),
             job: checked.spec.name.clone(),
             round: checked.round,
         });
@@ -99,12 +99,15 @@ impl Work<'_> {
             return self.send(&task.id, &outgoing, pulse, stop).await;
         }
         failpoint!("task.received");
+        if task.kind == TaskKind::Statistics {
+            return self.sums(task, pulse, stop).await;
+        }
         let checkpoint = match self.checkpoint(task, pulse, stop).await? {
             Ok(checkpoint) => checkpoint,
             Err(outcome) => return Ok(outcome),
         };
         failpoint!("task.fetched");
-        if task.evaluate {
+        if task.kind == TaskKind::Evaluate {
             return self.evaluate(task, checkpoint, pulse, stop).await;
         }
         match self.train(task, checkpoint, pulse, stop).await {
@@ -120,7 +123,7 @@ impl Work<'_> {
 
     /// A trainer's error, told to the coordinator: data that do not fit are this site's refusal, so
     /// that it is not asked again.
-    async fn failed(
+    pub(super) async fn failed(
         &self,
         task: &Checked,
         error: TrainerError,
@@ -135,7 +138,7 @@ impl Work<'_> {
     }
 
     /// Writes down that a result leaves the machine, before a byte of it does.
-    fn record(
+    pub(super) fn record(
         &self,
         task: &Checked,
         what: &'static str,
@@ -260,6 +263,12 @@ impl Work<'_> {
         .await
     }
 
+    /// The trainer's side of a pulse.
+    pub(super) fn follow(&self, pulse: &Arc<Pulse>, stop: &CancellationToken) -> Follow {
+        let (pulse, observer) = (pulse.clone(), self.agent.observer.clone());
+        Follow { pulse, observer, stop: stop.clone() }
+    }
+
     /// Runs the trainer on a thread of its own, with its progress in `pulse`.
     async fn with_trainer<T: Send + 'static>(
         &self,
@@ -274,11 +283,7 @@ impl Work<'_> {
         let trainer = self.agent.trainer.clone();
         let name: ClientName = self.agent.config.name.clone();
         let (spec, round) = (task.spec.clone(), task.round);
-        let follow = Follow {
-            pulse: pulse.clone(),
-            observer: self.agent.observer.clone(),
-            stop: stop.clone(),
-        };
+        let follow = self.follow(pulse, stop);
         let running = tokio::task::spawn_blocking(move || {
             let order = Order { spec: &spec, round, client: &name, checkpoint: &checkpoint };
             work(trainer.as_ref(), &order, &follow)

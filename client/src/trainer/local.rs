@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tributary_core::binding::Binding;
 use tributary_core::metrics::Statistics;
+use tributary_core::spec::JobSpec;
 use tributary_core::spec::data::DataKind;
+use tributary_core::statistics::SiteSums;
 use tributary_data::config::Parts;
 use tributary_data::{DataError, Dataset, Opened};
 use tributary_learning::{Compute, EvaluateTask, LearningError, Pretrained, TrainTask};
@@ -92,6 +94,12 @@ impl Trainer for LocalTrainer {
             examples: outcome.examples,
             statistics: outcome.statistics,
         })
+    }
+
+    fn statistics(&self, spec: &JobSpec, control: &dyn Control) -> Result<SiteSums, TrainerError> {
+        let sums = self.rows.sums(spec)?;
+        control.progress(1, 1);
+        Ok(sums)
     }
 
     fn evaluate(

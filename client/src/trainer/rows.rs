@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_core::binding::Binding;
 use tributary_core::spec::JobSpec;
+use tributary_core::statistics::SiteSums;
+use tributary_data::sums::site_sums;
 use tributary_data::wanted::Wanted;
 use tributary_data::{DataError, Dataset, Opened, open};
 
@@ -44,10 +46,24 @@ impl Rows {
         Ok((bindings, Self::Files(Box::new(files))))
     }
 
+    /// The sums that a job asks for, of the files as they are now.
+    pub(super) fn sums(&self, spec: &JobSpec) -> Result<SiteSums, TrainerError> {
+        match self {
+            Self::Held(_) => Err(held()),
+            Self::Files(files) => site_sums(&files.config.source, spec)
+                .map_err(|error| refused(&files.config, &error)),
+        }
+    }
+
     /// The rows as a job wants them.
     pub(super) fn of(&self, spec: &JobSpec) -> Result<Arc<Opened>, TrainerError> {
         match self {
+            Self::Held(_) if spec.statistics.is_some() => Err(held()),
             Self::Held(opened) => Ok(opened.clone()),
+            Self::Files(_) if spec.lacks_constants() => {
+                let text = "the job's constants come from its sites' sums, and are not here";
+                Err(TrainerError::Unable(text.to_owned()))
+            }
             Self::Files(files) => files.of(&Wanted::by_job(spec)),
         }
     }
@@ -92,6 +108,12 @@ impl Files {
             self.config.name, self.announced.0, self.announced.1, found.0, found.1
         )))
     }
+}
+
+/// Rows in memory are read already: nobody can tell what fills a gap in them, or read them otherwise.
+fn held() -> TrainerError {
+    let text = "this site holds rows that were read before, and the job's constants are not";
+    TrainerError::Unfit(text.to_owned())
 }
 
 /// What does not fit will not fit in the next round either; a file that is away may come back. The

@@ -19,6 +19,16 @@ pub enum BlobError {
         /// Bytes that it has.
         found: u64,
     },
+    /// The blob is not what was written.
+    #[error("expected blob `{key}` to be {expected}, found {found}: restore it from a backup")]
+    Damaged {
+        /// Its key.
+        key: String,
+        /// The digest that it should have.
+        expected: tributary_core::digest::Digest,
+        /// The digest that it has.
+        found: tributary_core::digest::Digest,
+    },
     /// The disk is nearly full, or full; trying again helps once there is room.
     #[error(
         "expected at least {reserve} bytes to stay free, found {free}: nothing new is taken until \

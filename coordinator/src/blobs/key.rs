@@ -54,3 +54,15 @@ pub fn checkpoint_key(job: &JobId, round: u32, attempt: u32) -> String {
 pub(crate) fn first_checkpoint_key(job: &JobId, request: Digest) -> String {
     format!("checkpoints/{job}/000000-{}.safetensors", request.hex())
 }
+
+/// The key of a site's sums for a task.
+#[must_use]
+pub fn sums_key(job: &JobId, task: &TaskId, digest: Digest) -> String {
+    format!("statistics/{job}/{task}/{}", digest.hex())
+}
+
+/// The key of what the sites' sums gave a job.
+#[must_use]
+pub fn constants_key(job: &JobId) -> String {
+    format!("constants/{job}")
+}

@@ -13,7 +13,7 @@ use crate::blobs::{UpdateKey, checkpoint_key};
 use crate::specs::Spec;
 use crate::store::{CheckpointRow, StoreError, UpdateRow};
 
-/// The machine's next event, and the checkpoint that became durable with it.
+/// The machine's next event, and the checkpoint that became durable with it, where there is one.
 #[derive(Clone)]
 pub(super) struct Folded {
     pub(super) event: Event,

@@ -13,6 +13,7 @@ use tributary_core::round::{
 };
 
 use super::fold::{Folded, fold};
+use super::pool::pool;
 use super::{Hub, RETRY, TICK, TICK_MAX};
 use crate::failpoint::failpoint;
 use crate::specs::{Spec, SpecError};
@@ -39,6 +40,8 @@ enum Next {
     Wait,
     /// The accepted set is to be folded.
     Fold(Box<JobState>),
+    /// The sites' sums are to be pooled.
+    Pool(Box<JobState>),
     /// The job has ended.
     Ended,
 }
@@ -64,7 +67,7 @@ pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: Ca
         // Subscribe, then read: a bell that rings during the pass is heard after it.
         let rung = bell.notified();
         let wait = match driver.pass().await {
-            Ok(Next::Again | Next::Fold(_)) => continue,
+            Ok(Next::Again | Next::Fold(_) | Next::Pool(_)) => continue,
             Ok(Next::Ended) => return,
             Ok(Next::Wait) => {
                 pause = RETRY.0;
@@ -134,22 +137,41 @@ impl Driver {
 
     async fn pass(&mut self) -> Result<Next, DriveError> {
         let next = self.apply(None).await?;
-        if let Next::Fold(state) = &next {
-            failpoint!("driver.fold.due");
-            let folding = fold(&self.hub, &self.spec, state);
-            let folded = match self.halt.clone() {
-                None => folding.await?,
-                Some((stop, lost)) => tokio::select! {
-                    folded = folding => folded?,
-                    () = lost.cancelled() => return Err(DriveError::LeaseLost),
-                    // Whoever drives next folds the same rows to the same bytes.
-                    () = stop.cancelled() => return Ok(Next::Wait),
-                },
-            };
-            failpoint!("driver.fold.done");
-            self.apply(Some(folded)).await?;
+        match &next {
+            Next::Fold(state) => {
+                failpoint!("driver.fold.due");
+                let folding = fold(&self.hub, &self.spec, state);
+                let Some(folded) = self.unless_halted(folding).await? else {
+                    return Ok(Next::Wait);
+                };
+                failpoint!("driver.fold.done");
+                self.apply(Some(folded)).await?;
+            }
+            Next::Pool(state) => {
+                failpoint!("sums.pool.due");
+                let pooling = pool(&self.hub, &self.spec, state);
+                let Some(pooled) = self.unless_halted(pooling).await? else {
+                    return Ok(Next::Wait);
+                };
+                failpoint!("sums.pool.done");
+                self.apply(Some(pooled)).await?;
+            }
+            Next::Again | Next::Wait | Next::Ended => {}
         }
         Ok(next)
+    }
+
+    /// The work's outcome; none at a stop: whoever drives next works on the same rows to the same bytes.
+    async fn unless_halted(
+        &self,
+        work: impl Future<Output = Result<Folded, StoreError>>,
+    ) -> Result<Option<Folded>, DriveError> {
+        let Some((stop, lost)) = self.halt.clone() else { return Ok(Some(work.await?)) };
+        tokio::select! {
+            done = work => Ok(Some(done?)),
+            () = lost.cancelled() => Err(DriveError::LeaseLost),
+            () = stop.cancelled() => Ok(None),
+        }
     }
 
     /// One transaction: the fold's result where there is one, then as many ticks as have effect.
@@ -225,11 +247,12 @@ fn advance(
         let moved = !same_but_clock(&state, &stepped);
         state = stepped;
         changed |= moved;
-        let mut fold_due = false;
+        let (mut fold_due, mut pool_due) = (false, false);
         for effect in effects {
             match effect {
                 Effect::Record(line) => changes.history.push(line),
                 Effect::Fold => fold_due = true,
+                Effect::Pool => pool_due = true,
                 Effect::WakeClients => {}
             }
         }
@@ -239,6 +262,10 @@ fn advance(
         }
         if fold_due {
             next = Next::Fold(Box::new(state.clone()));
+            break;
+        }
+        if pool_due {
+            next = Next::Pool(Box::new(state.clone()));
             break;
         }
         if !moved {
@@ -266,7 +293,8 @@ fn summary(state: &JobState, next: Next, changed: bool) -> Moved {
 
 fn waits_on_time(state: &JobState) -> bool {
     let training = state.round.as_ref().is_some_and(|r| r.phase == Phase::Training);
-    state.status == JobStatus::Running && (training || state.evaluation_deadline_ms.is_some())
+    let timed = training || state.pooling() || state.evaluation_deadline_ms.is_some();
+    state.status == JobStatus::Running && timed
 }
 
 fn same_but_clock(a: &JobState, b: &JobState) -> bool {
@@ -276,5 +304,7 @@ fn same_but_clock(a: &JobState, b: &JobState) -> bool {
         && a.result == b.result
         && a.round == b.round
         && a.evaluation_deadline_ms == b.evaluation_deadline_ms
+        && a.statistics_deadline_ms == b.statistics_deadline_ms
+        && a.constants == b.constants
         && a.tasks == b.tasks
 }

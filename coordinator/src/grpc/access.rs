@@ -68,6 +68,7 @@ const TABLE: &[(&str, &str, Access, Bound)] = &[
     ("tributary.v1.ParticipantService", "GetUpload", CLIENTS, one(SMALL)),
     ("tributary.v1.ParticipantService", "UploadUpdate", CLIENTS, streamed(STATISTICS)),
     ("tributary.v1.ParticipantService", "SubmitEvaluation", CLIENTS, one(STATISTICS)),
+    ("tributary.v1.ParticipantService", "SubmitStatistics", CLIENTS, one(STATISTICS)),
     ("tributary.v1.ParticipantService", "ReportFailure", CLIENTS, one(WORDS)),
     ("tributary.v1.JobService", "GetJob", READERS, one(SMALL)),
     ("tributary.v1.JobService", "ListJobs", READERS, one(SMALL)),

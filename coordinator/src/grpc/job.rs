@@ -53,26 +53,39 @@ async fn present(hub: &Hub, row: &JobRow) -> Result<v1::Job, Status> {
     let mut job = job_to_wire(row, &spec);
     let refusals = hub.store.refusals(&row.id).await.map_err(|error| of_store(&error))?;
     job.refusals = refusals.into_iter().map(refusal_to_wire).collect();
-    let selecting = matches!(row.current, Some((_, _, Phase::Selecting)));
+    let tasks = || async {
+        let of_round_0 = hub.store.tasks(&row.id, 0).await;
+        of_round_0.map_err(|error| of_store(&error))
+    };
+    let selecting = match row.current {
+        Some((_, _, phase)) => phase == Phase::Selecting,
+        // Before the first round, until the sites are asked.
+        None => row.status == JobStatus::Running && tasks().await?.is_empty(),
+    };
     if row.status == JobStatus::Running && selecting {
-        job.reason = waits_for(hub, &spec).await?;
+        job.reason = waits_for(hub, row, &spec).await?;
     }
     Ok(job)
 }
 
 /// What a job that selects waits for.
-async fn waits_for(hub: &Hub, spec: &Spec) -> Result<String, Status> {
+async fn waits_for(hub: &Hub, row: &JobRow, spec: &Spec) -> Result<String, Status> {
     let need = DataNeed::of(&spec.parsed);
     let clients = hub.store.clients().await.map_err(|error| of_store(&error))?;
     let fitting = clients
         .iter()
+        .filter(|row| row.hello.protocol >= need.protocol)
         .filter(|row| row.hello.bindings.iter().any(|b| need.met_by(b) && b.train_examples > 0));
     let present = fitting.clone().filter(|row| row.present).count();
     let known = fitting.count();
     let needed = spec.policy.cohort.min_available_clients;
+    let floor = spec.policy.statistics.filter(|_| row.current.is_none());
+    let floor = floor.map_or_else(String::new, |statistics| {
+        format!(", data.statistics.min_clients is {}", statistics.min_clients)
+    });
     Ok(format!(
         "waiting for clients with {} data of {} classes and shape {:?}: {present} present \
-         ({known} known), min_available_clients is {needed}",
+         ({known} known), min_available_clients is {needed}{floor}",
         need.kind, need.classes, need.shape
     ))
 }
@@ -80,9 +93,9 @@ async fn waits_for(hub: &Hub, spec: &Spec) -> Result<String, Status> {
 /// Clients that a sentence names; the rest are a number.
 const NAMED_MAX: usize = 5;
 
-/// Whose tasks are open, for a job that trains or evaluates.
+/// Whose tasks are open, for a job that asks for sums, trains or evaluates.
 async fn works_for(hub: &Hub, row: &JobRow) -> Result<String, Status> {
-    let Some((number, ..)) = row.current else { return Ok(String::new()) };
+    let number = row.current.map_or(0, |(number, ..)| number);
     let tasks = hub.store.tasks(&row.id, number).await.map_err(|error| of_store(&error))?;
     let open: Vec<_> = tasks.iter().filter(|task| task.state.open()).collect();
     if open.is_empty() {

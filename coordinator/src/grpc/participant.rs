@@ -8,9 +8,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tributary_core::name::ClientName;
-use tributary_core::round::{Rejection, TaskKind};
+use tributary_core::round::Rejection;
 use tributary_proto::convert::{
-    CallerId, WireFault, binding_from_wire, digest_from_wire, statistics_from_wire,
+    CallerId, WireFault, binding_from_wire, digest_from_wire, kind_to_wire, statistics_from_wire,
     task_id_from_wire, upload_from_wire,
 };
 use tributary_proto::fault::status;
@@ -57,7 +57,7 @@ impl ParticipantService for Participants {
         let protocol_version = agree(request.protocol_version)?;
         let wait = Duration::from_millis(request.wait_ms.min(POLL_WAIT_MS_MAX).into());
         let caller = self.gate.client(&who, request.caller.take()).await?;
-        let hello = hello_from_wire(caller, request)?;
+        let hello = hello_from_wire(caller, protocol_version, request)?;
         let name = hello.name.clone();
         let polled = tokio::select! {
             polled = ingest::poll(&self.hub, hello, wait) => polled,
@@ -203,6 +203,20 @@ impl ParticipantService for Participants {
         Ok(Response::new(v1::SubmitEvaluationResponse { receipt }))
     }
 
+    async fn submit_statistics(
+        &self,
+        request: Request<v1::SubmitStatisticsRequest>,
+    ) -> Result<Response<v1::SubmitStatisticsResponse>, Status> {
+        let who = Caller::of(&request);
+        let request = request.into_inner();
+        let caller = self.gate.client(&who, request.caller).await?;
+        let task = task_id_from_wire(&request.task_id)?;
+        let known = ingest::known(&self.hub, &task).await.map_err(|error| of_ingest(&error))?;
+        let receipt = ingest::sums(&self.hub, &caller, &known, request.sums).await;
+        let receipt = Some(receipt_to_wire(&receipt.map_err(|error| of_ingest(&error))?));
+        Ok(Response::new(v1::SubmitStatisticsResponse { receipt }))
+    }
+
     async fn report_failure(
         &self,
         request: Request<v1::ReportFailureRequest>,
@@ -255,7 +269,11 @@ pub(super) fn check_offset(offset: u64, bytes: u64) -> Result<(), WireFault> {
     Ok(())
 }
 
-fn hello_from_wire(caller: CallerId, request: v1::PollRequest) -> Result<ClientHello, WireFault> {
+fn hello_from_wire(
+    caller: CallerId,
+    protocol: u32,
+    request: v1::PollRequest,
+) -> Result<ClientHello, WireFault> {
     if request.bindings.len() > BINDINGS_MAX {
         let found = request.bindings.len().to_string();
         return Err(WireFault::new("bindings", format!("at most {BINDINGS_MAX}"), found));
@@ -266,6 +284,7 @@ fn hello_from_wire(caller: CallerId, request: v1::PollRequest) -> Result<ClientH
         name: caller.client,
         instance: caller.instance,
         version: printable.take(SOFTWARE_CHARS_MAX).collect(),
+        protocol,
         bindings: bindings.collect::<Result<_, _>>()?,
     })
 }
@@ -277,15 +296,18 @@ async fn task_to_wire(hub: &Hub, known: &Known) -> Result<v1::Task, Status> {
         let text = format!("checkpoint {} is not in the store", known.view.checkpoint);
         return Err(status(Code::Internal, "checkpoint_missing", text));
     };
-    let kind = match task.kind {
-        TaskKind::Train => v1::TaskKind::Train,
-        TaskKind::Evaluate => v1::TaskKind::Evaluate,
+    let constants = match known.view.constants {
+        Some(digest) => {
+            let bytes = known.spec.constants(&hub.blobs, &known.view.job, digest).await;
+            (bytes.map_err(|error| of_blob(&error))?, digest.to_string())
+        }
+        None => Default::default(),
     };
     let heartbeat_ms = known.spec.policy.lease_ms() / HEARTBEATS_PER_LEASE;
     let cap = 1_u64 << known.view.cap_exponent.min(29);
     Ok(v1::Task {
         task_id: task.id.to_string(),
-        kind: kind.into(),
+        kind: kind_to_wire(task.kind).into(),
         job_id: known.view.job.to_string(),
         round: task.round,
         attempt: task.attempt,
@@ -296,6 +318,8 @@ async fn task_to_wire(hub: &Hub, known: &Known) -> Result<v1::Task, Status> {
         heartbeat_ms: u32::try_from(heartbeat_ms).unwrap_or(u32::MAX),
         examples_max: cap.min(known.spec.policy.cohort.max_examples),
         submitted_by: known.view.submitted_by.clone(),
+        constants: constants.0,
+        constants_digest: constants.1,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Rows as the wire shows them to operators.
 
-use tributary_core::round::{Phase, RoundState, Task, TaskKind, TaskState};
-use tributary_proto::convert::metrics_to_wire;
+use tributary_core::round::{JobStatus, Phase, RoundState, Task, TaskKind, TaskState};
+use tributary_proto::convert::{kind_to_wire, metrics_to_wire};
 use tributary_proto::v1;
 
 use crate::specs::Spec;
@@ -13,6 +13,7 @@ pub(super) fn job_to_wire(row: &JobRow, spec: &Spec) -> v1::Job {
     let phase = match row.current {
         _ if row.evaluating => "evaluating",
         Some((_, _, phase)) => phase.word(),
+        None if row.status == JobStatus::Running => "statistics",
         None => "",
     };
     v1::Job {
@@ -34,6 +35,7 @@ pub(super) fn job_to_wire(row: &JobRow, spec: &Spec) -> v1::Job {
         spec: spec.text.clone(),
         submitted_by: row.submitted_by.clone(),
         refusals: Vec::new(),
+        constants_digest: row.constants.map(|digest| digest.to_string()).unwrap_or_default(),
     }
 }
 
@@ -98,13 +100,9 @@ impl Times {
 }
 
 fn task_to_wire(task: &Task) -> v1::TaskInfo {
-    let kind = match task.kind {
-        TaskKind::Train => v1::TaskKind::Train,
-        TaskKind::Evaluate => v1::TaskKind::Evaluate,
-    };
     v1::TaskInfo {
         task_id: task.id.to_string(),
-        kind: kind.into(),
+        kind: kind_to_wire(task.kind).into(),
         client: task.client.to_string(),
         attempt: task.attempt,
         state: task.state.word().to_owned(),

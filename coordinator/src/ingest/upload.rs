@@ -163,7 +163,8 @@ fn earlier_receipt(known: &Known, sent: Digest) -> Option<Receipt> {
 
 fn expected_bytes(known: &Known, bytes: u64) -> Result<u64, IngestError> {
     if known.view.task.kind != TaskKind::Train {
-        return Err(WireFault::new("task_id", "a train task", "an evaluate task").into());
+        let found = known.view.task.kind.word();
+        return Err(WireFault::new("task_id", "a train task", found).into());
     }
     let expected = codec::update_len(known.spec.parsed.model.schema().len());
     if bytes != expected {

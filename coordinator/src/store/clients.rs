@@ -44,7 +44,7 @@ impl Store {
     async fn try_hello(&self, hello: &ClientHello) -> Result<Option<Greeting>, StoreError> {
         let bindings = json(&hello.bindings)?;
         let sql = "-- store.clients.look\n\
-            SELECT name, instance, version, bindings, last_seen_us, {now} AS now_us \
+            SELECT name, instance, version, bindings, protocol, last_seen_us, {now} AS now_us \
             FROM clients WHERE name = $1";
         let rows = self.db.fetch(sql, &[hello.name.as_str().into()]).await?;
         let mut greeting = Greeting::Changed;
@@ -60,6 +60,7 @@ impl Store {
             }
             let same = held == hello.instance
                 && fields.text("version")? == hello.version
+                && fields.int("protocol")? == i64::from(hello.protocol)
                 && fields.text("bindings")? == bindings;
             if same && silent_us < SEEN_US {
                 return Ok(Some(Greeting::Known));
@@ -69,16 +70,18 @@ impl Store {
             }
         }
         let sql = "-- store.clients.hello\n\
-            INSERT INTO clients (name, instance, version, bindings, first_seen_us, last_seen_us) \
-            VALUES ($1, $2, $3, $4, {now}, {now}) \
+            INSERT INTO clients (name, instance, version, bindings, protocol, first_seen_us, \
+            last_seen_us) VALUES ($1, $2, $3, $4, $5, {now}, {now}) \
             ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, \
             version = excluded.version, bindings = excluded.bindings, \
-            last_seen_us = excluded.last_seen_us WHERE clients.instance = $5";
+             protocol = excluded.protocol, \
+             last_seen_us = excluded.last_seen_us WHERE clients.instance = $6";
         let values = [
             hello.name.as_str().into(),
             hello.instance.as_str().into(),
             hello.version.as_str().into(),
             bindings.into(),
+            hello.protocol.into(),
             held.into(),
         ];
         let written = self.db.execute(sql, &values).await?;
@@ -121,6 +124,7 @@ fn client(row: &Row) -> Result<ClientRow, StoreError> {
             name: fields.parsed("name")?,
             instance: fields.text("instance")?.to_owned(),
             version: fields.text("version")?.to_owned(),
+            protocol: fields.number("protocol")?,
             bindings: fields.json("bindings")?,
         },
         first_seen_us: fields.int("first_seen_us")?,
@@ -136,7 +140,8 @@ const ADMITTED: &str = "-- store.clients.admitted\n\
     AND i.revoked_at_us IS NOT NULL) \
     AND NOT EXISTS (SELECT 1 FROM refusals r WHERE r.job = $1 AND r.client = c.name) ORDER BY name";
 
-/// Who could take part in a job: the admitted clients with a data set that it can use.
+/// Who could take part in a job: the admitted clients that understand it, with a data set that it can
+/// use.
 pub(super) async fn roster(
     tx: &mut Tx,
     job: &JobId,
@@ -145,6 +150,9 @@ pub(super) async fn roster(
     let mut members = Vec::new();
     for row in tx.fetch(ADMITTED, &[job.as_str().into()]).await? {
         let client = client(&row)?;
+        if client.hello.protocol < need.protocol {
+            continue;
+        }
         let fits = |binding: &&Binding| need.met_by(binding);
         // The first data set that fits is the one that the client's trainer takes.
         if let Some(binding) = client.hello.bindings.iter().find(fits) {

@@ -118,6 +118,21 @@ impl Store {
         Ok(updates.into_iter().map(|(_, update)| update).collect())
     }
 
+    /// The sums that sites sent before round 1, by client.
+    ///
+    /// # Errors
+    /// When the database fails or a row is corrupt.
+    pub async fn site_sums(&self, job: &JobId) -> Result<Vec<UpdateRow>, StoreError> {
+        let sql = "-- store.history.site_sums\n\
+            SELECT * FROM updates WHERE job = $1 AND round = 0 AND kind = 'statistics'";
+        let rows = self.db.fetch(sql, &[job.as_str().into()]).await?;
+        let sums = rows.iter().map(|row| Ok(decode::update(row)?.0));
+        let mut sums = sums.collect::<Result<Vec<UpdateRow>, StoreError>>()?;
+        // By its bytes: a database's own order of texts may be another.
+        sums.sort_by(|a, b| a.client.cmp(&b.client));
+        Ok(sums)
+    }
+
     /// The checkpoint that a round made; 0 for the first.
     ///
     /// # Errors

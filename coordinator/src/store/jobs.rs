@@ -26,7 +26,7 @@ macro_rules! select_jobs {
             "-- ",
             $comment,
             "\nSELECT j.id, j.name, j.status, j.reason, j.submitted_by, j.spec_digest, j.checkpoint, j.result, \
-             j.clock_ms, j.evaluation_deadline_ms, j.created_at_us, j.updated_at_us, \
+             j.clock_ms, j.evaluation_deadline_ms, j.constants, j.created_at_us, j.updated_at_us, \
              r.number AS number, r.attempt AS attempt, r.phase AS phase \
              FROM jobs j LEFT JOIN rounds r ON r.job = j.id \
              AND r.number = (SELECT MAX(number) FROM rounds WHERE job = j.id) \
@@ -201,6 +201,7 @@ impl Store {
             clock_ms: fields.number("clock_ms")?,
             current,
             evaluating: fields.optional_int("evaluation_deadline_ms")?.is_some(),
+            constants: fields.optional_parsed("constants")?,
             evaluation,
             created_at_us: fields.int("created_at_us")?,
             updated_at_us: fields.int("updated_at_us")?,
@@ -299,6 +300,7 @@ impl Store {
 fn points(before: &JobState, after: &JobState) -> [&'static str; 2] {
     let phase = |state: &JobState| state.round.as_ref().map(|r| (r.number, r.attempt, r.phase));
     match phase(after) {
+        _ if after.pooling() && !before.pooling() => ["sums.job.staged", "sums.job.committed"],
         same if same == phase(before) => ["", ""],
         Some((.., Phase::Selecting)) => ["job.selecting.staged", "job.selecting.committed"],
         Some((.., Phase::Training)) => ["job.training.staged", "job.training.committed"],
@@ -358,6 +360,8 @@ async fn hold(tx: &mut Tx, job: &JobId) -> Result<Held, StoreError> {
         result: fields.parsed("result")?,
         round: None,
         evaluation_deadline_ms: fields.optional_number("evaluation_deadline_ms")?,
+        statistics_deadline_ms: fields.optional_number("statistics_deadline_ms")?,
+        constants: fields.optional_parsed("constants")?,
         tasks: std::collections::BTreeMap::new(),
     };
     if let Some(round) = rounds.first() {
@@ -365,12 +369,14 @@ async fn hold(tx: &mut Tx, job: &JobId) -> Result<Held, StoreError> {
         if matches!(round.phase, Phase::Aggregating | Phase::Committed) {
             round.accepted = super::history::accepted_tasks(tx, job, round.number).await?;
         }
-        let sql = "-- store.jobs.hold.tasks\nSELECT * FROM tasks WHERE job = $1 AND round = $2";
-        for row in tx.fetch(sql, &[job.as_str().into(), round.number.into()]).await? {
-            let task = decode::task(&row)?;
-            state.tasks.insert(task.id.clone(), task);
-        }
         state.round = Some(round);
+    }
+    // Before the first round there may be statistics tasks, which are of round 0.
+    let number = state.round.as_ref().map_or(0, |round| round.number);
+    let sql = "-- store.jobs.hold.tasks\nSELECT * FROM tasks WHERE job = $1 AND round = $2";
+    for row in tx.fetch(sql, &[job.as_str().into(), number.into()]).await? {
+        let task = decode::task(&row)?;
+        state.tasks.insert(task.id.clone(), task);
     }
     let chain = EventChain {
         job: job.clone(),

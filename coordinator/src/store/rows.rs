@@ -64,6 +64,8 @@ pub struct JobRow {
     pub current: Option<(u32, u32, Phase)>,
     /// Whether the final evaluation is open.
     pub evaluating: bool,
+    /// What the sites' sums gave; none before, and where nothing is asked of them.
+    pub constants: Option<Digest>,
     /// The final evaluation's statistics, added up; none before the first came.
     pub evaluation: Option<Statistics>,
     /// Wall clock, microseconds since 1970.
@@ -96,7 +98,7 @@ pub struct CheckpointRow {
     pub round: u32,
 }
 
-/// An accepted update (or the statistics of an evaluation).
+/// An accepted update (or the statistics of an evaluation, or a site's sums).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateRow {
     /// The task that it answers.
@@ -105,13 +107,13 @@ pub struct UpdateRow {
     pub client: ClientName,
     /// The round.
     pub round: u32,
-    /// The update's manifest digest.
+    /// The update's manifest digest, or that of what else was accepted.
     pub digest: Digest,
     /// Its n.
     pub examples: u64,
     /// Its encoded length; 0 for an evaluation.
     pub bytes: u64,
-    /// The client's statistics.
+    /// The client's statistics; empty beside sums, which are a blob.
     pub statistics: Statistics,
 }
 
@@ -136,6 +138,8 @@ pub struct TaskView {
     pub cap_exponent: u8,
     /// Whether the final evaluation is open.
     pub evaluating: bool,
+    /// What the sites' sums gave; none before.
+    pub constants: Option<Digest>,
     /// The checkpoint that the task works on: the round's `checkpoint_in`, or the last one for an
     /// evaluation.
     pub checkpoint: Digest,
@@ -150,6 +154,8 @@ pub struct ClientHello {
     pub instance: String,
     /// Its software version, for people.
     pub version: String,
+    /// The newest protocol that both sides speak.
+    pub protocol: u32,
     /// The data sets that it binds.
     pub bindings: Vec<Binding>,
 }

@@ -46,6 +46,7 @@ async fn save_job(tx: &mut Tx, held: &Held, after: &JobState) -> Result<(), Stor
     let sql = "-- store.save.job\n\
         UPDATE jobs SET status = $3, reason = $4, clock_ms = $5, checkpoint = $6, result = $7, \
         evaluation_deadline_ms = $8, event_sequence = $9, event_digest = $10, \
+        statistics_deadline_ms = $11, constants = $12, \
         version = version + 1, updated_at_us = {now} WHERE id = $1 AND version = $2";
     let values = [
         after.id.as_str().into(),
@@ -58,6 +59,8 @@ async fn save_job(tx: &mut Tx, held: &Held, after: &JobState) -> Result<(), Stor
         optional_int("evaluation_deadline_ms", after.evaluation_deadline_ms)?.into(),
         int("event_sequence", held.chain.sequence)?.into(),
         held.chain.digest.into(),
+        optional_int("statistics_deadline_ms", after.statistics_deadline_ms)?.into(),
+        after.constants.into(),
     ];
     if tx.execute(sql, &values).await? != 1 {
         return Err(StoreError::Fenced { job: after.id.to_string() });

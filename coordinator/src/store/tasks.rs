@@ -1,7 +1,8 @@
 //! One task at a time: what ingest does on any replica, while the driver steps the whole round.
 //!
 //! The task's round is locked `FOR SHARE` before anything is read, and the driver closes a round
-//! under `FOR UPDATE`: an update that is accepted is seen by the close, or the close by it.
+//! under `FOR UPDATE`: an update that is accepted is seen by the close, or the close by it. Before the
+//! first round it is the job's row, which the driver locks `FOR NO KEY UPDATE`.
 
 use tributary_core::name::{ClientName, JobId, TaskId};
 use tributary_core::round::{Phase, Rejection, Task, TaskKind};
@@ -15,12 +16,14 @@ use super::save::update_task;
 use super::sql::Row;
 use crate::failpoint::failpoint;
 
-/// A task with its round's last attempt and its job, by task id.
+/// A task with its round's last attempt (statistics are before all rounds) and its job, by task id.
 const VIEW: &str = "-- store.tasks.view\n\
-    SELECT t.*, r.phase AS phase, r.cap_exponent AS cap_exponent, r.checkpoint_in AS checkpoint_in, \
+    SELECT t.*, r.phase AS phase, COALESCE(r.cap_exponent, 0) AS cap_exponent, \
+    COALESCE(r.checkpoint_in, j.checkpoint) AS checkpoint_in, j.constants AS constants, \
     j.submitted_by AS submitted_by, j.status AS status, j.clock_ms AS clock_ms, j.checkpoint AS checkpoint, \
     j.evaluation_deadline_ms AS evaluation_deadline_ms \
-    FROM tasks t JOIN jobs j ON j.id = t.job JOIN rounds r ON r.job = t.job AND r.number = t.round \
+    FROM tasks t JOIN jobs j ON j.id = t.job \
+    LEFT JOIN rounds r ON r.job = t.job AND r.number = t.round \
     WHERE t.id = $1 ORDER BY r.attempt DESC LIMIT 1";
 
 impl Store {
@@ -105,17 +108,27 @@ impl Store {
             wrote = true;
         }
         #[cfg(feature = "failpoints")]
-        let accepts = update.is_some();
+        let [staged, committed] = points(update.is_some().then_some(after.kind));
         if let Some(update) = update {
             insert_update(&mut tx, &view, &update).await?;
             wrote = true;
         }
         if wrote {
-            failpoint!(if accepts { "upload.accept.staged" } else { "" });
+            failpoint!(staged);
             tx.commit().await?;
-            failpoint!(if accepts { "upload.accept.committed" } else { "" });
+            failpoint!(committed);
         }
         Ok(Some(Ok(result)))
+    }
+}
+
+/// The failpoints before and after the commit of an acceptance.
+#[cfg(feature = "failpoints")]
+fn points(accepts: Option<TaskKind>) -> [&'static str; 2] {
+    match accepts {
+        None => ["", ""],
+        Some(TaskKind::Statistics) => ["sums.accept.staged", "sums.accept.committed"],
+        Some(_) => ["upload.accept.staged", "upload.accept.committed"],
     }
 }
 
@@ -128,7 +141,12 @@ async fn lock(tx: &mut Tx, task: &TaskId) -> Result<(), StoreError> {
     let sql = "-- store.tasks.lock_round\n\
         SELECT r.number AS number FROM rounds r \
         WHERE (r.job, r.number) IN (SELECT job, round FROM tasks WHERE id = $1) {for share}";
-    tx.fetch(sql, &[task.as_str().into()]).await?;
+    if tx.fetch(sql, &[task.as_str().into()]).await?.is_empty() {
+        let sql = "-- store.tasks.lock_job\n\
+            SELECT j.id AS id FROM jobs j \
+            WHERE j.id IN (SELECT job FROM tasks WHERE id = $1) {for share}";
+        tx.fetch(sql, &[task.as_str().into()]).await?;
+    }
     let sql = "-- store.tasks.lock\nSELECT id FROM tasks WHERE id = $1 {for update}";
     tx.fetch(sql, &[task.as_str().into()]).await?;
     Ok(())
@@ -138,7 +156,7 @@ fn view(row: &Row) -> Result<TaskView, StoreError> {
     let task = decode::task(row)?;
     let fields = Fields::of("tasks", row);
     let checkpoint = match task.kind {
-        TaskKind::Train => fields.parsed("checkpoint_in")?,
+        TaskKind::Train | TaskKind::Statistics => fields.parsed("checkpoint_in")?,
         TaskKind::Evaluate => fields.parsed("checkpoint")?,
     };
     Ok(TaskView {
@@ -150,6 +168,7 @@ fn view(row: &Row) -> Result<TaskView, StoreError> {
         phase: fields.optional_phase("phase")?.unwrap_or(Phase::Missed),
         cap_exponent: fields.number("cap_exponent")?,
         evaluating: fields.optional_int("evaluation_deadline_ms")?.is_some(),
+        constants: fields.optional_parsed("constants")?,
         checkpoint,
         task,
     })

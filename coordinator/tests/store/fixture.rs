@@ -7,6 +7,7 @@ use tributary_core::binding::{Binding, DataNeed};
 use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
 use tributary_core::name::{ClientName, JobId, TaskId};
+use tributary_core::round::policy::StatisticsPolicy;
 use tributary_core::round::step::{needs_roster, step, task_context};
 use tributary_core::round::task::{Accepted, TaskEvent};
 use tributary_core::round::{Effect, Event, FoldFacts, JobState, Policy, Rejection, TaskState};
@@ -98,6 +99,7 @@ pub(crate) fn hello(i: usize) -> ClientHello {
         name: format!("site-{i}").parse().expect("a name"),
         instance: "first".to_owned(),
         version: "test".to_owned(),
+        protocol: 1,
         bindings: vec![binding],
     }
 }
@@ -127,6 +129,17 @@ pub(crate) fn facts(round: u32) -> FoldFacts {
 }
 
 impl Fixture {
+    /// The same store, for jobs that ask their sites for sums before round 1.
+    pub(crate) fn asking(&self) -> Self {
+        let statistics = StatisticsPolicy { min_clients: 3, deadline_ms: Some(100_000) };
+        Self {
+            store: self.store.clone(),
+            url: self.url.clone(),
+            policy: Policy { statistics: Some(statistics), ..self.policy.clone() },
+            _folder: None,
+        }
+    }
+
     /// A job, submitted, with four clients that could take part.
     pub(crate) async fn job(&self, request_id: &str) -> JobId {
         for i in 0..4 {
@@ -206,6 +219,7 @@ impl Fixture {
                 context.phase = view.phase;
                 context.round = view.round;
                 context.examples_max = 100;
+                context.pooling = view.constants.is_none();
                 let event = TaskEvent::Accept(Accepted { digest, examples: 7 });
                 let after = view.task.step(&context, &view.task.client, "first", event)?;
                 let mut row = update(task, &view.task.client, view.task.round);

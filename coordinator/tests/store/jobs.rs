@@ -3,7 +3,7 @@
 use tributary_coordinator::store::{CreatedJob, Greeting};
 use tributary_core::digest::Digest;
 use tributary_core::instance::Instance;
-use tributary_core::round::{Event, JobStatus, Phase, Rejection};
+use tributary_core::round::{Event, JobStatus, Phase, Rejection, TaskKind};
 
 use crate::fixture::{Fixture, facts, hello, new_job, open_tasks};
 
@@ -179,4 +179,63 @@ pub(crate) async fn a_second_agent_of_an_identity_is_refused_and_a_restart_is_no
     let greetings = greeting.join_all().await;
     let taken = greetings.iter().filter(|found| **found != Greeting::InUse).count();
     assert_eq!(taken, 1, "{greetings:?}");
+}
+
+pub(crate) async fn sums_are_asked_for_and_pooled_before_the_first_round(fixture: &Fixture) {
+    let fixture = &fixture.asking();
+    let job = fixture.job("sums").await;
+    let state = fixture.settle(&job, 10).await;
+    assert_eq!(state, fixture.stored(&job).await);
+    assert!(state.pooling() && state.round.is_none());
+    let tasks = open_tasks(&state);
+    assert_eq!(tasks.len(), 4);
+    for task in &tasks {
+        let view = fixture.store.task(task).await.expect("read").expect("a view without a round");
+        assert_eq!((view.task.kind, view.task.round), (TaskKind::Statistics, 0));
+        assert_eq!((view.constants, view.checkpoint), (None, state.checkpoint));
+        let open = fixture.store.open_task(&view.task.client).await.expect("open");
+        assert_eq!(open.as_ref(), Some(task));
+        fixture.accept(task, Digest::of(task.as_str().as_bytes())).await.expect("accept");
+    }
+    let sums = fixture.store.site_sums(&job).await.expect("sums");
+    let clients: Vec<&str> = sums.iter().map(|row| row.client.as_str()).collect();
+    assert_eq!(clients, ["site-0", "site-1", "site-2", "site-3"], "sorted by client name");
+    assert_eq!(fixture.settle(&job, 20).await, fixture.stored(&job).await);
+    let constants = Digest::of(b"constants");
+    let pooled = fixture.event(&job, 30, Event::Pooled { constants, rows: 28 }).await;
+    let pooled = pooled.expect("pooled");
+    assert_eq!(pooled, fixture.stored(&job).await);
+    assert_eq!(pooled.round.as_ref().map(|r| (r.number, r.phase)), Some((1, Phase::Selecting)));
+    let row = fixture.store.job(&job).await.expect("read").expect("a row");
+    assert_eq!((row.constants, row.result), (Some(constants), pooled.result));
+    let training = fixture.settle(&job, 40).await;
+    assert_eq!(training, fixture.stored(&job).await);
+    let train = open_tasks(&training);
+    let view = fixture.store.task(&train[0]).await.expect("read").expect("a task");
+    assert_eq!((view.task.kind, view.constants), (TaskKind::Train, Some(constants)));
+    let late = fixture.accept(&tasks[0], Digest::of(b"other")).await;
+    assert!(matches!(late, Err(Rejection::AlreadyAccepted { .. })), "{late:?}");
+    assert_eq!(fixture.store.verify_events(&job).await.expect("verify"), None);
+}
+
+pub(crate) async fn clients_of_an_older_protocol_are_in_no_roster_of_such_a_job(fixture: &Fixture) {
+    let mut new = new_job("newer");
+    new.data_need.protocol = 2;
+    fixture.store.create_job(&new).await.expect("create");
+    for i in 0..4 {
+        let mut hello = hello(i);
+        hello.protocol = if i < 3 { 2 } else { 1 };
+        let greeting = fixture.store.hello(&hello).await.expect("hello");
+        assert_eq!(greeting, Greeting::Changed, "new, or changed");
+    }
+    let state = fixture.settle(&new.state.id, 10).await;
+    assert_eq!(state.round.as_ref().map(|r| r.phase), Some(Phase::Selecting), "three of four");
+    let mut fourth = hello(3);
+    fourth.protocol = 2;
+    let greeting = fixture.store.hello(&fourth).await.expect("hello");
+    assert_eq!(greeting, Greeting::Changed, "it was updated");
+    let state = fixture.settle(&new.state.id, 20).await;
+    assert_eq!(open_tasks(&state).len(), 4);
+    let clients = fixture.store.clients().await.expect("clients");
+    assert!(clients.iter().all(|row| row.hello.protocol == 2));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Connection;
 use tributary_coordinator::store::{Holder, JobChanges, StoreError};
 use tributary_core::digest::Digest;
-use tributary_core::round::{Event, Phase, Rejection};
+use tributary_core::round::{Event, Phase, Rejection, TaskState};
 
 use crate::fixture::{Fixture, open_tasks};
 
@@ -123,6 +123,37 @@ pub(crate) async fn an_acceptance_is_in_the_accepted_set_or_refused(fixture: &Fi
         );
     }
     assert_eq!(counted + refused, 75, "every one had an answer");
+}
+
+pub(crate) async fn sums_are_in_the_pool_or_refused(fixture: &Fixture) {
+    let fixture = &fixture.asking();
+    let mut answered = 0;
+    for i in 0..20_u64 {
+        let job = fixture.job(&format!("pool {i}")).await;
+        let tasks = open_tasks(&fixture.settle(&job, 10).await);
+        for task in &tasks[..3] {
+            fixture.accept(task, Digest::of(task.as_str().as_bytes())).await.expect("accept");
+        }
+        let close = fixture.event(&job, 200_000, Event::Tick { roster: None });
+        let late = async {
+            tokio::time::sleep(Duration::from_micros(i * 97 % 1500)).await;
+            fixture.accept(&tasks[3], Digest::of(b"late")).await
+        };
+        let (closed, late) = tokio::join!(close, late);
+        closed.expect("close");
+        let stored = fixture.stored(&job).await;
+        assert!(stored.tasks.values().all(|task| !task.state.open()), "nothing comes behind");
+        let counted = stored.tasks[&tasks[3]].state == TaskState::Accepted;
+        match late {
+            Ok(()) => assert!(counted, "a receipt that counts for nothing"),
+            Err(Rejection::TaskEnded { .. }) => assert!(!counted),
+            Err(other) => panic!("{other:?}"),
+        }
+        let sums = fixture.store.site_sums(&job).await.expect("sums");
+        assert_eq!(sums.len(), 3 + usize::from(counted));
+        answered += 1;
+    }
+    assert_eq!(answered, 20);
 }
 
 pub(crate) async fn passes_and_acceptances_take_their_locks_in_one_order(fixture: &Fixture) {

@@ -56,6 +56,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The sites' sums have been pooled and the constants are durable.
+    Pooled {
+        /// The constants.
+        constants: Digest,
+        /// Rows of all sites, for people.
+        rows: u64,
+    },
+    /// The sums do not give the constants, now or ever.
+    PoolFailed {
+        /// Why.
+        reason: String,
+    },
     /// An operator ends the job.
     Cancel {
         /// Why, in the operator's words.
@@ -72,6 +84,8 @@ pub enum Event {
 pub enum Effect {
     /// Fold the accepted set of the current round, then feed back `Folded` or `FoldFailed`.
     Fold,
+    /// Pool the sites' accepted sums, then feed back `Pooled` or `PoolFailed`.
+    Pool,
     /// Tasks were offered or withdrawn: answer waiting polls.
     WakeClients,
     /// Append to the job's history.

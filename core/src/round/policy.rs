@@ -16,6 +16,17 @@ pub struct Policy {
     pub final_evaluation: bool,
     /// The spec's digest, which every round's result covers.
     pub spec: crate::digest::Digest,
+    /// What it takes to pool the sites' sums before round 1; none where nothing is asked of them.
+    pub statistics: Option<StatisticsPolicy>,
+}
+
+/// When the sites' sums are pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatisticsPolicy {
+    /// Sums of fewer sites are never pooled.
+    pub min_clients: u32,
+    /// How long they are collected, in milliseconds of job time; none where everybody is waited for.
+    pub deadline_ms: Option<u64>,
 }
 
 impl Policy {
@@ -40,6 +51,11 @@ impl From<&JobSpec> for Policy {
             cohort: spec.cohort.clone(),
             final_evaluation: spec.final_evaluation,
             spec: spec.digest,
+            statistics: spec.statistics.as_ref().map(|statistics| StatisticsPolicy {
+                min_clients: statistics.min_clients,
+                deadline_ms: (!spec.cohort.exact_replay)
+                    .then(|| u64::from(statistics.deadline_s) * 1000),
+            }),
         }
     }
 }

@@ -168,7 +168,12 @@ pub struct JobState {
     pub round: Option<RoundState>,
     /// Job time at which the final evaluation ends; none while there is none.
     pub evaluation_deadline_ms: Option<u64>,
-    /// The tasks of the current round, of all its attempts, and of the final evaluation.
+    /// Job time at which no more sums of sites are taken; none while there is no such time.
+    pub statistics_deadline_ms: Option<u64>,
+    /// What the sites' sums gave; none before, and where nothing is asked of them.
+    pub constants: Option<Digest>,
+    /// The tasks of the current round, of all its attempts, and of the final evaluation; before the
+    /// first round those that ask for sums.
     pub tasks: BTreeMap<TaskId, Task>,
 }
 
@@ -185,7 +190,15 @@ impl JobState {
             result: crate::round::result::genesis(spec, checkpoint),
             round: None,
             evaluation_deadline_ms: None,
+            statistics_deadline_ms: None,
+            constants: None,
             tasks: BTreeMap::new(),
         }
+    }
+
+    /// Whether the sites have been asked for their sums, which are not pooled yet.
+    #[must_use]
+    pub fn pooling(&self) -> bool {
+        self.round.is_none() && self.constants.is_none() && !self.tasks.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 mod attempt;
 mod close;
 mod evaluation;
+mod statistics;
 
 use crate::round::event::{Effect, Event, HistoryEvent};
 use crate::round::policy::Policy;
@@ -43,6 +44,7 @@ pub fn task_context(state: &JobState, policy: &Policy) -> TaskContext {
         phase,
         round,
         evaluating: state.evaluation_deadline_ms.is_some(),
+        pooling: state.pooling(),
         now_ms: state.clock_ms,
         lease_ms: policy.lease_ms(),
         examples_max: (1_u64 << cap.min(29)).min(policy.cohort.max_examples),
@@ -56,7 +58,8 @@ pub fn needs_roster(state: &JobState) -> bool {
     match phase {
         _ if state.status != JobStatus::Running => false,
         Some(Phase::Selecting | Phase::Committed) => true,
-        Some(Phase::Training) => state.tasks.values().any(|t| {
+        None if state.tasks.is_empty() => true,
+        None | Some(Phase::Training) => state.tasks.values().any(|t| {
             matches!(t.state, TaskState::Failed | TaskState::Lapsed)
                 || (t.state.open() && t.lease_until_ms <= state.clock_ms)
         }),
@@ -95,6 +98,12 @@ impl Moving<'_> {
                 self.fail("fold_failed", &reason);
                 Ok(())
             }
+            Event::Pooled { constants, rows } => self.pooled(constants, rows),
+            Event::PoolFailed { reason } => {
+                self.expect_pool_due()?;
+                self.fail("statistics_failed", &reason);
+                Ok(())
+            }
             Event::Cancel { reason } => self.cancel(&reason),
             Event::Pause => self.pause(),
             Event::Resume => self.resume(),
@@ -105,14 +114,16 @@ impl Moving<'_> {
         match self.state.status {
             JobStatus::Submitted => {
                 self.state.status = JobStatus::Running;
-                self.open_attempt(1, 1);
+                if self.policy.statistics.is_none() {
+                    self.open_attempt(1, 1);
+                }
                 self.record("job_started", String::new());
             }
             JobStatus::Running if self.state.evaluation_deadline_ms.is_some() => {
                 self.tick_evaluation();
             }
             JobStatus::Running => match self.state.round.as_ref().map(|r| r.phase) {
-                None => self.open_attempt(1, 1),
+                None => self.tick_no_round(roster),
                 Some(Phase::Selecting) => self.tick_selecting(roster),
                 Some(Phase::Training) => self.tick_training(roster),
                 Some(Phase::Aggregating) => self.effects.push(Effect::Fold),
@@ -162,6 +173,7 @@ impl Moving<'_> {
         self.state.status = status;
         self.state.reason = Some(reason);
         self.state.evaluation_deadline_ms = None;
+        self.state.statistics_deadline_ms = None;
         self.abandon_open("job_ended");
         if let Some(round) = self.state.round.as_mut().filter(|r| !r.phase.ended()) {
             round.phase = Phase::Missed;

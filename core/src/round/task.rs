@@ -17,9 +17,11 @@ pub enum TaskKind {
     Train,
     /// Score the last checkpoint on held-out data and send statistics.
     Evaluate,
+    /// Sum the rows to train on, before round 1.
+    Statistics,
 }
 
-words!(TaskKind: Train = "train", Evaluate = "evaluate");
+words!(TaskKind: Train = "train", Evaluate = "evaluate", Statistics = "statistics");
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,9 +54,9 @@ impl TaskState {
 /// The result that was accepted for a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The update's digest; for an evaluation the digest of its statistics.
+    /// The update's digest; for an evaluation the digest of its statistics, else that of the sums.
     pub digest: Digest,
-    /// How many examples it stands for.
+    /// How many examples (rows) it stands for.
     pub examples: u64,
 }
 
@@ -65,7 +67,8 @@ pub struct Task {
     pub id: TaskId,
     /// What is asked.
     pub kind: TaskKind,
-    /// Of which round; an evaluation belongs to the round that made the checkpoint.
+    /// Of which round; an evaluation belongs to the round that made the checkpoint, and statistics to
+    /// round 0.
     pub round: u32,
     /// In which attempt it was offered.
     pub attempt: u32,
@@ -98,6 +101,8 @@ pub struct TaskContext {
     pub round: u32,
     /// Whether the final evaluation is open.
     pub evaluating: bool,
+    /// Whether sums of sites are collected.
+    pub pooling: bool,
     /// Job time.
     pub now_ms: u64,
     /// How long a lease lasts.
@@ -232,6 +237,7 @@ impl Task {
         let round_open = match self.kind {
             TaskKind::Train => context.phase == Phase::Training && context.round == self.round,
             TaskKind::Evaluate => context.evaluating,
+            TaskKind::Statistics => context.pooling,
         };
         if !round_open {
             return Err(Rejection::RoundClosed { phase: context.phase.word() });

@@ -1,12 +1,15 @@
 //! The machine by examples and by properties: no sequence of events reaches an impossible state, and
 //! the same events give the same state.
 
+mod statistics;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::{collection::vec, proptest};
 
 use super::cohort::{Member, Roster, draw};
+use super::policy::StatisticsPolicy;
 use super::task::{Accepted, TaskEvent};
 use super::{
     Effect, Event, FoldFacts, JobState, JobStatus, Phase, Policy, Rejection, TaskKind, TaskState,
@@ -35,6 +38,7 @@ fn policy(rounds: u32) -> Policy {
         },
         final_evaluation: true,
         spec: Digest::of(b"spec"),
+        statistics: None,
     }
 }
 
@@ -81,6 +85,13 @@ impl Run {
         Self { state: submitted(), policy: policy(rounds), now: 0 }
     }
 
+    /// A job that asks its sites for sums before round 1.
+    fn asking(deadline_ms: Option<u64>) -> Self {
+        let mut run = Self::new(1);
+        run.policy.statistics = Some(StatisticsPolicy { min_clients: 3, deadline_ms });
+        run
+    }
+
     fn event(&mut self, event: Event) -> Result<Vec<Effect>, Rejection> {
         let (state, effects) = step(&self.state, &self.policy, self.now, event)?;
         self.state = state;
@@ -93,7 +104,8 @@ impl Run {
             let before = self.state.clone();
             let event = Event::Tick { roster: Some(roster.clone()) };
             let effects = self.event(event).expect("a tick is never refused");
-            if before == self.state || effects.contains(&Effect::Fold) {
+            let due = effects.contains(&Effect::Fold) || effects.contains(&Effect::Pool);
+            if before == self.state || due {
                 break;
             }
         }
@@ -372,12 +384,20 @@ fn a_paused_job_stands_still() {
     assert!(matches!(run.event(Event::Resume), Err(Rejection::WrongState { .. })));
 }
 
+const CONSTANTS: &[u8] = b"constants";
+
+fn pooled() -> Event {
+    Event::Pooled { constants: Digest::of(CONSTANTS), rows: 30 }
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Tick { after_ms: u64, present: u8 },
     Task { pick: usize, instance: bool, what: u8 },
     Folded,
     FoldFailed,
+    Pooled,
+    PoolFailed,
     Pause,
     Resume,
     Cancel,
@@ -392,6 +412,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, instance, what)| Op::Task { pick, instance, what }),
         3 => proptest::strategy::Just(Op::Folded),
         1 => proptest::strategy::Just(Op::FoldFailed),
+        3 => proptest::strategy::Just(Op::Pooled),
+        1 => proptest::strategy::Just(Op::PoolFailed),
         1 => proptest::strategy::Just(Op::Pause),
         2 => proptest::strategy::Just(Op::Resume),
         1 => proptest::strategy::Just(Op::Cancel),
@@ -422,6 +444,8 @@ fn event_of(op: &Op, state: &JobState) -> Option<Event> {
         }
         Op::Folded => Event::Folded(facts(state.round.as_ref()?.number)),
         Op::FoldFailed => Event::FoldFailed { reason: "gone".to_owned() },
+        Op::Pooled => pooled(),
+        Op::PoolFailed => Event::PoolFailed { reason: "no classes".to_owned() },
         Op::Pause => Event::Pause,
         Op::Resume => Event::Resume,
         Op::TakenOver => Event::TakenOver,
@@ -448,6 +472,13 @@ fn check(before: &JobState, after: &JobState) {
     if after.status.ended() {
         assert!(after.tasks.values().all(|t| !t.state.open()), "nothing is open at the end");
     }
+    if let Some(constants) = before.constants {
+        assert_eq!(after.constants, Some(constants), "constants are fixed once");
+    } else if after.constants.is_some() {
+        let sums = before.tasks.values().filter(|t| t.state == TaskState::Accepted).count();
+        assert!(sums >= 3 && before.pooling(), "min_clients");
+        assert!(before.tasks.values().all(|t| !t.state.open()), "nothing can come behind them");
+    }
     let Some(round) = &after.round else { return };
     if before.checkpoint != after.checkpoint {
         assert_eq!(round.phase, Phase::Committed, "only a commit makes a checkpoint");
@@ -463,8 +494,10 @@ fn check(before: &JobState, after: &JobState) {
     }
 }
 
-fn play(ops: &[Op], checked: bool) -> JobState {
-    let policy = policy(3);
+fn play(ops: &[Op], asks: bool, checked: bool) -> JobState {
+    let mut policy = policy(3);
+    policy.statistics =
+        asks.then_some(StatisticsPolicy { min_clients: 3, deadline_ms: Some(10_000) });
     let mut state = submitted();
     let mut now = 0;
     for op in ops {
@@ -475,6 +508,7 @@ fn play(ops: &[Op], checked: bool) -> JobState {
         if let Ok((next, _)) = step(&state, &policy, now, event) {
             if checked {
                 check(&state, &next);
+                assert_eq!(next.constants.is_some(), asks && next.round.is_some());
             }
             state = next;
         }
@@ -484,8 +518,11 @@ fn play(ops: &[Op], checked: bool) -> JobState {
 
 proptest! {
     #[test]
-    fn no_sequence_of_events_reaches_an_impossible_state(ops in vec(op(), 0..200)) {
-        let once = play(&ops, true);
-        assert_eq!(once, play(&ops, false), "the same events give the same state");
+    fn no_sequence_of_events_reaches_an_impossible_state(
+        ops in vec(op(), 0..200),
+        asks in proptest::bool::ANY,
+    ) {
+        let once = play(&ops, asks, true);
+        assert_eq!(once, play(&ops, asks, false), "the same events give the same state");
     }
 }

@@ -1,11 +1,14 @@
 //! What a job gives to all sites so that they read their rows alike: class names, a vocabulary,
-//! constants to normalise by. None of it is ever computed from one site's rows.
+//! constants to normalise by. It stands in the spec, or all sites' sums give it before round 1; none of it
+//! is ever computed from one site's rows.
 
 use toml::Value;
 
 use crate::document::{Section, show};
 
 use super::data::CLASSES_MAX;
+use super::statistics::Federated;
+use crate::statistics::TokenAsk;
 
 /// Tokens before a list's first: padding and whatever the list does not have.
 pub const RESERVED_TOKENS: u32 = 2;
@@ -22,6 +25,10 @@ const NUMBER_MAX: f64 = 1e15;
 /// mean = 0.1307
 /// deviation = 0.3081
 /// ```
+///
+/// Or `class_names = "federated"`, `words = { federated = true, lowercase = true }`,
+/// `alphabet = { federated = true }`, `normalise = "federated"`: then they are none here until the sites'
+/// sums gave them ([`JobSpec::with_constants`](super::JobSpec::with_constants)).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Constants {
     /// The classes' names in order.
@@ -40,12 +47,19 @@ pub fn ascii_alphabet() -> Vec<String> {
 }
 
 impl Constants {
-    pub(super) fn read(section: &mut Section) -> Self {
-        Self {
-            class_names: read_names(section),
-            tokens: read_tokens(section),
-            normalise: read_normalise(section),
-        }
+    /// What stands in the spec, and what is left to the sites.
+    pub(super) fn read(section: &mut Section) -> (Self, Federated) {
+        let federated = Federated {
+            tokens: read_token_ask(section),
+            names: is_federated(section, "class_names"),
+            normalise: is_federated(section, "normalise"),
+        };
+        let constants = Self {
+            class_names: if federated.names { None } else { read_names(section) },
+            tokens: if federated.tokens.is_some() { None } else { read_tokens(section) },
+            normalise: if federated.normalise { None } else { read_normalise(section) },
+        };
+        (constants, federated)
     }
 
     /// Tokens are below this, where a vocabulary is given.
@@ -68,6 +82,36 @@ fn distinct(list: &[String]) -> bool {
     let mut sorted: Vec<&String> = list.iter().collect();
     sorted.sort();
     sorted.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// Whether a key is left to the sites' sums; it is taken then.
+fn is_federated(section: &mut Section, key: &str) -> bool {
+    let federated = section.peek(key).and_then(Value::as_str) == Some("federated");
+    if federated {
+        let _ = section.take(key);
+    }
+    federated
+}
+
+/// `words` or `alphabet` as a table: an alphabet could be any text.
+fn read_token_ask(section: &mut Section) -> Option<TokenAsk> {
+    let key = ["words", "alphabet"]
+        .into_iter()
+        .find(|key| section.peek(key).is_some_and(|value| value.is_table()))?;
+    let words = key == "words";
+    let mut inner = section.optional_section(key)?;
+    let federated = inner.boolean("federated", Some(false));
+    if !federated {
+        inner.fault("federated", "true, or a text with the tokens themselves", "false");
+    }
+    let lowercase = words && inner.boolean("lowercase", Some(true));
+    inner.finish();
+    let other = if words { "alphabet" } else { "words" };
+    if section.has(other) {
+        section.fault(other, "either `words` or `alphabet`", "both");
+        let _ = section.take(other);
+    }
+    Some(if words { TokenAsk::Words { lowercase } } else { TokenAsk::Characters })
 }
 
 fn read_names(section: &mut Section) -> Option<Vec<String>> {

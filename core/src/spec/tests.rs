@@ -103,3 +103,79 @@ fn what_cannot_be_read_with_is_refused() {
         assert!(faults.contains(part), "{part:?} is missing in {faults}");
     }
 }
+
+fn federated(data: &str, cohort: &str) -> Result<JobSpec, crate::fault::Faults> {
+    let text = GOOD.replace("kind = \"image\"\nclasses = 10", data);
+    JobSpec::parse(&text.replace("min_available_clients = 4", cohort))
+}
+
+#[test]
+fn constants_can_be_left_to_all_sites_together() {
+    use crate::binding::{DataNeed, STATISTICS_PROTOCOL};
+    use crate::round::Policy;
+    let data = "kind = \"image\"\nclasses = 10\nclass_names = \"federated\"\n\
+                normalise = \"federated\"\n[data.statistics]\nmin_clients = 4\nmin_sites = 3";
+    let spec = federated(data, "min_available_clients = 4").expect("good");
+    let statistics = spec.statistics.as_ref().expect("asked for");
+    let features = statistics.asked.features.expect("channels");
+    assert_eq!((features.count, features.per_row), (1, 64), "a picture has channels");
+    assert!(statistics.asked.names && statistics.asked.tokens.is_none());
+    assert_eq!((statistics.min_clients, statistics.min_sites), (4, 3));
+    assert_eq!(spec.constants, super::Constants::default());
+    assert_eq!(DataNeed::of(&spec).protocol, STATISTICS_PROTOCOL);
+    let deadline = |spec: &JobSpec| Policy::from(spec).statistics.expect("asked").deadline_ms;
+    assert_eq!(deadline(&spec), Some(600_000));
+    let exact = federated(data, "exact_replay = true").expect("good");
+    assert_eq!(deadline(&exact), None, "everybody is waited for");
+    let plain = JobSpec::parse(GOOD).expect("good");
+    assert!(plain.statistics.is_none() && DataNeed::of(&plain).protocol == 0);
+    assert!(Policy::from(&plain).statistics.is_none());
+}
+
+#[test]
+fn what_cannot_be_left_to_the_sites_is_refused() {
+    let image = "kind = \"image\"\nclasses = 10\n";
+    let text = "kind = \"text\"\n";
+    for (data, part) in [
+        (format!("{image}words = {{ federated = true }}"), "only where kind = \"text\""),
+        (format!("{image}[data.statistics]\nmin_clients = 3"), "data.statistics: expected nothing"),
+        (
+            format!("{image}normalise = \"federated\"\n[data.statistics]\nmin_clients = 1"),
+            "data.statistics.min_clients: expected",
+        ),
+        (
+            format!(
+                "{image}normalise = \"federated\"\n[data.statistics]\nmin_clients = 2\nmin_sites = 3"
+            ),
+            "data.statistics.min_sites: expected at most min_clients (2)",
+        ),
+        (
+            format!("{image}normalise = \"federated\"\nstatistics = {{ floor = 3 }}"),
+            "data.statistics.floor",
+        ),
+        (format!("{text}words = {{ federated = true }}"), "data.vocabulary"),
+        (
+            format!("{text}vocabulary = 2\nwords = {{ federated = true }}"),
+            "data.vocabulary: expected more than 2",
+        ),
+        (
+            format!("{text}vocabulary = 9\nwords = {{ lowercase = true }}"),
+            "data.words.federated: expected true",
+        ),
+        (
+            format!("{text}vocabulary = 9\nwords = {{ federated = true }}\nalphabet = \"ascii\""),
+            "either `words` or `alphabet`",
+        ),
+        (format!("{text}vocabulary = 9\nnormalise = \"federated\""), "data.normalise: expected"),
+        (
+            format!("{text}vocabulary = 9\nclass_names = \"federated\""),
+            "data.classes: expected the number of classes",
+        ),
+    ] {
+        let faults = federated(&data, "min_available_clients = 4").expect_err("faulty").to_string();
+        assert!(faults.contains(part), "{part:?} is missing in {faults}");
+    }
+    let timed = format!("{image}normalise = \"federated\"\n[data.statistics]\ndeadline_s = 60");
+    let faults = federated(&timed, "exact_replay = true").expect_err("timed").to_string();
+    assert!(faults.contains("data.statistics.deadline_s: expected nothing"), "{faults}");
+}

@@ -1,126 +1,184 @@
-//! Sums of sites are the sums of their rows, in any order.
+//! A site's sums are those of the rows that it would train on.
+
+use tributary_core::spec::JobSpec;
+use tributary_core::statistics::{NumericSums, SiteSums};
 
 use super::{
-    NumericSums, TokenCounts, class_counts, column_sums, feature_sums, label_counts, merge_counts,
-    merge_features, token_counts,
+    TokenCounts, class_counts, features::feature_sums, label_counts, site_sums, token_counts,
 };
-use crate::Dataset;
 use crate::fixture::{Folder, message, parse, says};
+use crate::{DataError, Dataset, Wanted};
 
-fn sums(values: &[f64]) -> NumericSums {
+fn spec(data: &str, model: &str) -> JobSpec {
+    let text = format!(
+        "[job]\nname = \"sums\"\nrounds = 1\n[model]\n{model}\n[data]\n{data}\n\
+         [train]\nbatch_size = 1\noptimizer = {{ kind = \"sgd\", learning_rate = 0.1 }}\n[cohort]\n"
+    );
+    JobSpec::parse(&text).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn table(features: usize, more: &str) -> JobSpec {
+    spec(
+        &format!("kind = \"table\"\nclasses = 2\nnormalise = \"federated\"\n{more}"),
+        &format!("input = {{ shape = [{features}] }}\nlayers = [{{ linear = 2 }}]"),
+    )
+}
+
+fn sums(folder: &Folder, config: &str, spec: &JobSpec) -> Result<SiteSums, DataError> {
+    let sums = site_sums(&parse(config, folder.path()).expect("configuration"), spec)?;
+    let asked = spec.statistics.as_ref().expect("asked").asked;
+    sums.check(&asked).unwrap_or_else(|fault| panic!("{fault}"));
+    Ok(sums)
+}
+
+fn numbers(values: &[f64]) -> NumericSums {
     let mut sums = NumericSums::default();
-    values.iter().for_each(|&value| sums.add(value, true));
+    values.iter().for_each(|&value| sums.add(value));
     sums
 }
 
+const HEARTS: &str = "format = \"csv\"\nfile = \"t.csv\"\nclasses = 2\nlabel_column = \"sick\"\n";
+
 #[test]
-fn merging_in_any_order_gives_the_same_bytes() {
-    let values: Vec<f64> = (0..1000).map(|at| f64::from(at * at % 97) / 7.0 - 3.0).collect();
-    let whole = sums(&values);
-    for parts in [1, 3, 10] {
-        let mut merged = NumericSums::default();
-        for part in values.chunks(values.len().div_ceil(parts)).rev() {
-            merged.merge(&sums(part));
-        }
-        assert_eq!(merged, whole);
+fn a_table_s_sums_have_the_model_s_width_and_leave_out_what_is_no_measurement() {
+    let folder = Folder::new();
+    folder.file("t.csv", "age,pain,rate,sick\n50,1,9,0\n?,2,8,1\n70,3,?,1\n");
+    let features = "missing = \"flag\"\nfill = 5\nfeatures = [\"age\", \
+                    { column = \"pain\", categories = [1, 2, 3], missing = \"error\" }, \
+                    { column = \"rate\", missing = \"constant\", fill = 7 }]\n";
+    let found = sums(&folder, &format!("{HEARTS}{features}"), &table(6, "")).expect("sums");
+    let gap = |values: &[f64]| NumericSums { left_out: 1, ..numbers(values) };
+    let none = NumericSums::default();
+    // The age and its flag, three categories, the rate; what fills a gap is not summed.
+    assert_eq!(found.features, [gap(&[50.0, 70.0]), none, none, none, none, gap(&[9.0, 8.0])]);
+    assert_eq!(found.rows, 3);
+
+    // Where no features are listed all other columns are plain numbers.
+    let plain = format!("{HEARTS}missing = \"constant\"\n");
+    let found = sums(&folder, &plain, &table(3, "")).expect("sums");
+    assert_eq!(found.features, [gap(&[50.0, 70.0]), numbers(&[1.0, 2.0, 3.0]), gap(&[9.0, 8.0])]);
+    // A row that is left out of training is left out here.
+    let found = sums(&folder, &format!("{HEARTS}missing = \"drop\"\n"), &table(3, ""));
+    assert_eq!(found.expect("sums").features[0], numbers(&[50.0]));
+    says(
+        &message(sums(&folder, &plain, &table(4, ""))),
+        &["number of features: expected 4, found 3"],
+    );
+}
+
+#[test]
+fn constants_of_the_site_s_own_are_refused() {
+    let folder = Folder::new();
+    folder.file("t.csv", "age,sick\n50,0\n70,1\n");
+    for own in [
+        "features = [{ column = \"age\", mean = 9, deviation = 2 }]\n",
+        "[normalise]\nmean = 1\ndeviation = 2\n",
+    ] {
+        let refused = message(sums(&folder, &format!("{HEARTS}{own}"), &table(1, "")));
+        says(&refused, &["another normalisation", "take `normalise`, `mean` and `deviation` out"]);
     }
-    let mean = values.iter().sum::<f64>() / 1000.0;
-    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / 1000.0;
-    assert!((whole.mean().expect("values") - mean).abs() < 1e-6);
-    assert!((whole.deviation().expect("values") - variance.sqrt()).abs() < 1e-6);
 }
 
 #[test]
-fn a_small_spread_far_from_zero_is_not_lost() {
-    let far = sums(&[1e9 + 0.25, 1e9 - 0.25, 1e9 + 0.25, 1e9 - 0.25]);
-    assert_eq!((far.mean(), far.deviation()), (Some(1e9), Some(0.25)));
-    assert_eq!((sums(&[]).mean(), sums(&[]).deviation()), (None, None));
+fn held_out_rows_and_other_clients_rows_do_not_count() {
+    let folder = Folder::new();
+    let row = |at: u32| format!("{at},{},{}\n", at % 2, if at < 40 { "a" } else { "b" });
+    let rows: String = (0..50).map(row).collect();
+    folder.file("t.csv", format!("x,sick,site\n{rows}"));
+    let config = format!(
+        "{HEARTS}client_column = \"site\"\nclient = \"a\"\nvalidation_fraction = 0.25\n\
+         validation_seed = 3\n"
+    );
+    let found = sums(&folder, &config, &table(1, "")).expect("sums");
+    let train = folder.open_for(&config, &Wanted::default()).expect("data").train.expect("rows");
+    assert_eq!((found.rows, train.len()), (30, 30));
+    assert_eq!(found.features, feature_sums(&train).expect("sums"));
+    assert!(found.features[0] != numbers(&(0..40).map(f64::from).collect::<Vec<_>>()));
 }
 
 #[test]
-fn what_cannot_be_summed_is_counted_and_extremes_need_consent() {
-    let wild = sums(&[1.0, f64::NAN, f64::INFINITY, 1e300]);
-    assert_eq!((wild.count, wild.left_out), (1, 3));
-    let mut shy = NumericSums::default();
-    shy.add(5.0, false);
-    assert_eq!(shy.extremes, None);
-    let mut both = sums(&[1.0, 2.0]);
-    assert_eq!(both.extremes, Some((1 << 20, 2 << 20)));
-    both.merge(&NumericSums::default());
-    assert!(both.extremes.is_some());
-    both.merge(&shy);
-    assert_eq!((both.extremes, both.count), (None, 3));
+fn class_names_are_those_of_the_rows_to_train_on() {
+    let folder = Folder::new();
+    folder.file("t.csv", "x,mood\n1, well\n2,ill\n3,ill\n4,well\n");
+    let config = "format = \"csv\"\nfile = \"t.csv\"\nlabel_column = \"mood\"\n";
+    let spec = table(1, "class_names = \"federated\"");
+    let found = sums(&folder, config, &spec).expect("sums");
+    assert_eq!(found.names, ["ill", "well"]);
+    let numbered = message(sums(&folder, &format!("{config}classes = 2\n"), &spec));
+    says(&numbered, &["labels by name", "take `classes`"]);
+}
+
+const TEXTS: &str = "format = \"tsv\"\nfile = \"t.tsv\"\ntext_column = \"text\"\n\
+                     label_column = \"mood\"\n[tokens]\nby = \"words\"\n";
+
+fn words(more: &str) -> JobSpec {
+    spec(
+        &format!(
+            "kind = \"text\"\nclasses = 2\nclass_names = \"federated\"\nvocabulary = 9\n\
+             words = {{ federated = true{more} }}"
+        ),
+        "input = { tokens = 4 }\nlayers = [{ embedding = { vocabulary = 9, dimension = 4 } }, \
+         { lstm = { hidden = 3, return = \"last_step\" } }, { linear = 2 }]",
+    )
 }
 
 #[test]
-fn features_and_classes_of_sites_add_up() {
-    let site = |labels: Vec<u32>| {
-        let inputs = (0..2 * labels.len()).map(|at| at as f32).collect();
-        Dataset::from_f32(inputs, labels, &[2], 3).expect("data")
-    };
-    let mut total = feature_sums(&site(vec![0, 1]), false).expect("sums");
-    merge_features(&mut total, &feature_sums(&site(vec![2]), false).expect("sums")).expect("merge");
-    assert_eq!((total[0].mean(), total[1].mean()), (Some(2.0 / 3.0), Some(5.0 / 3.0)));
-    let mut counts = class_counts(&site(vec![0, 1, 1])).expect("counts");
-    merge_counts(&mut counts, &class_counts(&site(vec![2])).expect("counts")).expect("merge");
-    assert_eq!(counts, [1, 2, 1]);
+fn words_are_counted_as_the_model_would_read_them() {
+    let folder = Folder::new();
+    folder.file("t.tsv", "text\tmood\nGood film , good cast\tgood\nbad film\tbad\n");
+    let found = sums(&folder, TEXTS, &words("")).expect("sums");
+    let tokens: Vec<(&str, u64)> = found.tokens.iter().map(|(t, n)| (t.as_str(), *n)).collect();
+    // The fifth word of the first text is behind the model's four steps.
+    assert_eq!(tokens, [(",", 1), ("bad", 1), ("film", 2), ("good", 2)]);
+    assert_eq!((found.rows, &found.names[..]), (2, &["bad".to_owned(), "good".to_owned()][..]));
+    let cased = message(sums(&folder, TEXTS, &words(", lowercase = false")));
+    says(&cased, &["lowercase = false", "cut texts in [data.tokens] as the job does"]);
+    let own = message(sums(&folder, &format!("{TEXTS}vocabulary = [\"film\"]\n"), &words("")));
+    says(&own, &["list of tokens"]);
+}
+
+#[test]
+fn characters_of_running_text_are_counted_once() {
+    let folder = Folder::new();
+    folder.file("t.txt", "abcabcabc");
+    let config = "format = \"text\"\nfile = \"t.txt\"\nsteps = 2\n[tokens]\nby = \"characters\"\n";
+    let spec = spec(
+        "kind = \"text\"\nvocabulary = 9\nalphabet = { federated = true }",
+        "preset = \"char_lstm\"\ninput = { tokens = 2 }",
+    );
+    let found = sums(&folder, config, &spec).expect("sums");
+    let tokens: Vec<(&str, u64)> = found.tokens.iter().map(|(t, n)| (t.as_str(), *n)).collect();
+    // Windows share a token; all but the text's first are predicted, each once.
+    assert_eq!(tokens, [("a", 2), ("b", 3), ("c", 3)]);
+}
+
+#[test]
+fn channels_and_steps_without_padding_are_summed() {
     let pictures = Dataset::from_u8(vec![255, 255, 0, 0], vec![0], &[2, 1, 2], 2).expect("data");
-    let channels = feature_sums(&pictures, false).expect("sums");
+    let channels = feature_sums(&pictures).expect("sums");
     assert_eq!((channels[0].mean(), channels[1].mean()), (Some(1.0), Some(0.0)));
-    let other = message(merge_counts(&mut counts, &[1]));
-    says(&other, &["another number of classes: expected 3, found 1; bind the same"]);
+    let series = Dataset::from_f32(vec![1.0, 2.0, 3.0, 4.0, 0.0, 0.0], vec![0], &[3, 2], 2);
+    let series = series.and_then(|data| data.with_lengths(vec![2])).expect("data");
+    assert_eq!(feature_sums(&series).expect("sums"), [numbers(&[1.0, 3.0]), numbers(&[2.0, 4.0])]);
     let texts = Dataset::for_next_token(&[vec![1, 2]], 1, 3).expect("texts");
-    says(&message(feature_sums(&texts, false)), &["tokens of texts"]);
+    says(&message(feature_sums(&texts)), &["tokens of texts"]);
     says(&message(class_counts(&texts)), &["expected classes to count, found none"]);
 }
 
 #[test]
-fn a_vocabulary_of_all_sites_has_one_order() {
-    let (mut a, mut b) = (TokenCounts::default(), TokenCounts::default());
-    a.add_words("Good film, good cast", true);
-    b.add_words("bad film", true);
-    let mut ab = a.clone();
-    ab.merge(&b);
-    b.merge(&a);
-    assert_eq!(ab, b);
-    assert_eq!(ab.vocabulary(3, 1), ["film", "good", ","]);
-    assert_eq!(ab.vocabulary(9, 2), ["film", "good"]);
-    let mut characters = TokenCounts::default();
-    characters.add_characters("äbä");
-    assert_eq!(characters.iter().collect::<Vec<_>>(), [("b", 1), ("ä", 2)]);
-}
-
-#[test]
-fn words_and_labels_are_counted_before_anybody_agreed_on_them() {
+fn words_and_labels_are_listed_before_anybody_agreed_on_them() {
     let folder = Folder::new();
     folder.file("t.tsv", "text\tmood\nGood film\tgood\nbad film\tbad\nno film\t\n");
-    let table = "format = \"tsv\"\nfile = \"t.tsv\"\ntext_column = \"text\"\n\
-                 label_column = \"mood\"\n[tokens]\nby = \"words\"\n";
-    let config = parse(table, folder.path()).expect("configuration");
-    let words = token_counts(&config).expect("words");
-    assert_eq!(words.vocabulary(2, 1), ["film", "bad"]);
+    let config = parse(TEXTS, folder.path()).expect("configuration");
+    let listed = token_counts(&config).expect("words").into_tokens();
+    assert_eq!(listed, ["bad", "film", "good", "no"]);
     let labels = label_counts(&config).expect("labels");
     assert_eq!(labels.iter().collect::<Vec<_>>(), [("", 1), ("bad", 1), ("good", 1)]);
     let table = "format = \"idx\"\nclasses = 2\nimages = \"i\"\nlabels = \"l\"\n";
     let config = parse(table, folder.path()).expect("configuration");
     says(&message(token_counts(&config)), &["expected texts to count, found none; name a format"]);
     says(&message(label_counts(&config)), &["expected labels in a column, found none"]);
-}
-
-#[test]
-fn columns_are_summed_as_they_are_written_without_what_is_missing() {
-    let folder = Folder::new();
-    folder.file("t.csv", "age,pain,sick\n50,1,0\n?,2,1\n70,3,1\n");
-    let table = "format = \"csv\"\nfile = \"t.csv\"\nclasses = 2\nlabel_column = \"sick\"\n";
-    let config = parse(table, folder.path()).expect("configuration");
-    let sums = column_sums(&config, true).expect("sums");
-    let age = sums[0].1;
-    assert_eq!((sums.len(), sums[0].0.to_string().as_str()), (2, "age"));
-    assert_eq!((age.mean(), age.deviation()), (Some(60.0), Some(10.0)));
-    assert_eq!((age.count, age.left_out, age.extremes), (2, 1, Some((50 << 20, 70 << 20))));
-    // A category has no mean, and constants do not change what is summed.
-    let features = "features = [{ column = \"pain\", categories = [1, 2, 3] }, \
-                    { column = \"age\", mean = 9, deviation = 2 }]\n";
-    let config = parse(&format!("{table}{features}"), folder.path()).expect("configuration");
-    assert_eq!(column_sums(&config, true).expect("sums"), sums[..1]);
+    let mut characters = TokenCounts::default();
+    characters.add_characters("äbä");
+    assert_eq!(characters.iter().collect::<Vec<_>>(), [("b", 1), ("ä", 2)]);
 }

@@ -4,10 +4,12 @@
 use std::path::Path;
 
 use tributary_core::document::read_document;
+use tributary_core::spec::JobSpec;
+use tributary_core::statistics::Pool;
 use tributary_data::prepare::{
     PlayOptions, RecordingOptions, plays::read_roles, prepare_plays, prepare_recordings,
 };
-use tributary_data::{Opened, SourceConfig, Wanted, open, sums};
+use tributary_data::{Inputs, Opened, SourceConfig, Wanted, open, sums};
 use tributary_testing::data_dir;
 
 fn read(table: &str, base: &Path) -> Opened {
@@ -47,18 +49,6 @@ fn movements_are_series_of_their_subjects() {
         part.clients
     };
     assert_eq!((part(&summary.train), part(&summary.evaluate)), (Some(21), Some(9)));
-    // The sum of the subjects' sums is the sum of all.
-    let all = sums::feature_sums(train, false).expect("sums");
-    let mut merged = vec![sums::NumericSums::default(); 9];
-    let subjects = train.writers().expect("subjects");
-    for subject in 0..opened.clients.len() as u32 {
-        let mine = subjects.iter().enumerate().filter(|(_, writer)| **writer == subject);
-        let mine: Vec<usize> = mine.map(|(row, _)| row).collect();
-        let mine = train.subset(&mine).expect("rows");
-        let mine = sums::feature_sums(&mine, false).expect("sums");
-        sums::merge_features(&mut merged, &mine).expect("merge");
-    }
-    assert_eq!(all, merged);
 }
 
 const HEART: &str = "format = \"csv\"\nheader = false\nlabel_above = 0\nlabel_column = \"num\"\n\
@@ -93,6 +83,47 @@ fn hearts_of_four_hospitals_have_their_published_counts() {
         let train = opened.train.expect("train");
         assert_eq!((train.len(), train.shape()), (complete, [15].as_slice()), "{hospital}");
     }
+}
+
+/// What the four hospitals' sums give is what their rows to train on, put together, have: 740 rows
+/// without those that are held out.
+#[test]
+fn the_hospitals_sums_are_those_of_all_their_rows_to_train_on() {
+    let Some(data) = data_dir() else { return };
+    let folder = data.join("heart-disease");
+    let spec = JobSpec::parse(
+        "[job]\nname = \"hearts\"\nrounds = 1\n[data]\nkind = \"table\"\nclasses = 2\n\
+         normalise = \"federated\"\n[model]\npreset = \"logistic_regression\"\n\
+         input = { shape = [15] }\n[train]\nbatch_size = 16\n\
+         optimizer = { kind = \"sgd\", learning_rate = 0.05 }\n[cohort]\n",
+    );
+    let spec = spec.unwrap_or_else(|faults| panic!("{faults}"));
+    let ten = "missing = \"drop\"\nvalidation_fraction = 0.3\nvalidation_seed = 1\n\
+               features = [\"age\", \"sex\", { column = \"cp\", categories = [1, 2, 3, 4] }, \
+               \"trestbps\", \"chol\", \"fbs\", { column = \"restecg\", categories = [0, 1, 2] }, \
+               \"thalach\", \"exang\", \"oldpeak\"]\n";
+    let mut pool = Pool::default();
+    let mut ages: Vec<f64> = Vec::new();
+    for (hospital, .., complete) in HOSPITALS {
+        let table = format!("{HEART}file = \"processed.{hospital}.data\"\n{ten}");
+        let config = read_document(&table, 1 << 20, |root| SourceConfig::read(root, &folder));
+        let config = config.expect("good").expect("a configuration");
+        let sums = sums::site_sums(&config, &spec).expect("sums");
+        let train = read(&table, &folder).train.expect("train");
+        assert_eq!(sums.rows as usize, train.len());
+        assert!(sums.rows < complete as u64, "{hospital}: held-out rows do not count");
+        let rows = train.gather(&(0..train.len()).collect::<Vec<_>>()).expect("rows");
+        let Inputs::Floats(values) = rows.inputs else { panic!("numbers") };
+        ages.extend(values.chunks(15).map(|row| f64::from(row[0])));
+        pool.merge(&sums).expect("they add up");
+    }
+    let (means, deviations) =
+        pool.constants(&spec).expect("constants").normalise.expect("asked for");
+    let mean = ages.iter().sum::<f64>() / ages.len() as f64;
+    let square = |age: &f64| (age - mean) * (age - mean);
+    let deviation = (ages.iter().map(square).sum::<f64>() / ages.len() as f64).sqrt();
+    assert!((means[0] - mean).abs() < 1e-6 && (deviations[0] - deviation).abs() < 1e-6);
+    assert_eq!((&means[2..6], &deviations[2..6]), (&[0.0; 4][..], &[1.0; 4][..]), "categories");
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Moving<'_> {
     }
 
     /// What the clients said, so that `status` can show why a job failed.
-    fn failures(&self) -> String {
+    pub(super) fn failures(&self) -> String {
         let failed = self.state.tasks.values().filter(|t| t.state == TaskState::Failed);
         let said: Vec<String> = failed
             .take(3)

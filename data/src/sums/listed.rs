@@ -1,17 +1,65 @@
-//! What stands in a site's files before it is encoded: how often each word, character or label
-//! comes and what the numbers sum to, so that all sites can agree on one vocabulary, one list of
-//! classes and one set of constants.
+//! Which words, characters or labels stand in a site's files, and how often: the lists that texts and
+//! labels are read with while no job's list is known.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{NumericSums, TokenCounts};
 use crate::config::{Format, SourceConfig};
 use crate::file::{SiteFile, malformed};
-use crate::rows::{Cell, Column, RowFormat, RowSink, Spot, read};
-use crate::table::{Encoding, TableColumns, TableTarget, finite};
+use crate::listing::{Listing, folder_names};
+use crate::rows::{Cell, Column, Dialect, RowFormat, RowSink, Spot, read};
+use crate::table::TableTarget;
 use crate::text::TEXT_BYTES_MAX;
 use crate::token::TokenConfig;
 use crate::{DataError, Place};
+
+/// Most different tokens that one site counts: a vocabulary of every language fits.
+const TOKENS_MAX: usize = 1 << 22;
+
+/// How often each token (a word, a character, a class name) comes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenCounts(BTreeMap<String, u64>);
+
+impl TokenCounts {
+    /// Counts the words of a text.
+    pub fn add_words(&mut self, text: &str, lowercase: bool) {
+        let lowered;
+        let text = if lowercase {
+            lowered = text.to_lowercase();
+            &lowered
+        } else {
+            text
+        };
+        crate::token::words_of(text).for_each(|word| self.add(word, 1));
+    }
+
+    /// Counts the characters of a text.
+    pub fn add_characters(&mut self, text: &str) {
+        let mut buffer = [0; 4];
+        text.chars().for_each(|character| self.add(character.encode_utf8(&mut buffer), 1));
+    }
+
+    /// Adds to a token's count. New ones beyond [`TOKENS_MAX`] find no room: they are unknown to the
+    /// site's own list, and not told.
+    pub fn add(&mut self, token: &str, count: u64) {
+        if let Some(known) = self.0.get_mut(token) {
+            *known = known.saturating_add(count);
+        } else if self.0.len() < TOKENS_MAX {
+            self.0.insert(token.to_owned(), count);
+        }
+    }
+
+    /// The tokens with their counts, in the tokens' order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(token, &count)| (token.as_str(), count))
+    }
+
+    /// The tokens in their order.
+    #[must_use]
+    pub fn into_tokens(self) -> Vec<String> {
+        self.0.into_keys().collect()
+    }
+}
 
 /// Counts the words or characters of the texts to train on, as `[data.tokens]` cuts them; no
 /// vocabulary is needed for it.
@@ -47,7 +95,7 @@ pub fn token_counts(config: &SourceConfig) -> Result<TokenCounts, DataError> {
 /// Counts the labels of the rows to train on as they are written; no list of classes is needed.
 ///
 /// # Errors
-/// When the format has no column of labels, and on files that cannot be read.
+/// When the format has no labels that are names, and on files that cannot be read.
 pub fn label_counts(config: &SourceConfig) -> Result<TokenCounts, DataError> {
     let mut sink = CountSink { counts: TokenCounts::default(), column: None, count: count_label };
     let (rows, files, label) = match &config.format {
@@ -62,6 +110,8 @@ pub fn label_counts(config: &SourceConfig) -> Result<TokenCounts, DataError> {
             let label = config.columns.label.as_ref().map(|(column, _)| column);
             (&config.rows, config.parts.train.as_deref(), label)
         }
+        Format::Images { parts, .. } => return listing_counts(parts.train.as_ref()),
+        Format::Wav(config) => return listing_counts(config.parts.train.as_ref()),
         _ => return Err(nothing("labels in a column", "name the classes in [data]")),
     };
     sink.column = label.cloned();
@@ -72,22 +122,21 @@ pub fn label_counts(config: &SourceConfig) -> Result<TokenCounts, DataError> {
     Ok(sink.counts)
 }
 
-/// Sums the numeric features of the rows to train on as they are written, before `mean`,
-/// `deviation` and whatever stands for a missing value; missing values are left out. In the order
-/// of the features.
-///
-/// # Errors
-/// When the format is no table, on a value that is no number, and on files that cannot be read.
-pub fn column_sums(
-    config: &SourceConfig,
-    with_extremes: bool,
-) -> Result<Vec<(Column, NumericSums)>, DataError> {
-    let Format::Table { parts, rows, columns } = &config.format else {
-        return Err(nothing("a table", "sum the features of the opened data instead"));
-    };
-    let mut sink = SumSink { columns, sums: Vec::new(), with_extremes };
-    read(rows, parts.train.as_deref().unwrap_or_default(), &mut sink)?;
-    Ok(sink.sums)
+/// The folders' names, or the labels of an index, of files of their own.
+fn listing_counts(listing: Option<&Listing>) -> Result<TokenCounts, DataError> {
+    let mut sink = CountSink { counts: TokenCounts::default(), column: None, count: count_label };
+    match listing {
+        None => {}
+        Some(Listing::Folder(folder)) => {
+            folder_names(folder)?.iter().for_each(|name| sink.counts.add(name.trim(), 1));
+        }
+        Some(Listing::Index { file, label, .. }) => {
+            sink.column = Some(label.clone());
+            let files = std::slice::from_ref(file);
+            count_rows(&RowFormat::Delimited(Dialect::csv()), Some(files), &mut sink)?;
+        }
+    }
+    Ok(sink.counts)
 }
 
 fn nothing(expected: &str, advice: &'static str) -> DataError {
@@ -136,39 +185,6 @@ impl RowSink for CountSink {
     fn row(&mut self, _: Spot<'_>, cells: &[Cell<'_>]) -> Result<(), DataError> {
         if let Some(cell) = cells.first().filter(|cell| **cell != Cell::Missing) {
             (self.count)(&mut self.counts, &cell.text());
-        }
-        Ok(())
-    }
-}
-
-struct SumSink<'a> {
-    columns: &'a TableColumns,
-    sums: Vec<(Column, NumericSums)>,
-    with_extremes: bool,
-}
-
-impl RowSink for SumSink<'_> {
-    fn columns(&mut self, file: &Path, there: Option<&[String]>) -> Result<Vec<Column>, DataError> {
-        // The first file decides which columns there are.
-        if self.sums.is_empty() {
-            let features = match &self.columns.features {
-                Some(features) => features.clone(),
-                None => self.columns.others(file, there)?,
-            };
-            let numeric = |encoding: &Encoding| matches!(encoding, Encoding::Number { .. });
-            let kept = features.into_iter().filter(|feature| numeric(&feature.encoding));
-            self.sums = kept.map(|feature| (feature.column, NumericSums::default())).collect();
-        }
-        Ok(self.sums.iter().map(|(column, _)| column.clone()).collect())
-    }
-
-    fn row(&mut self, spot: Spot<'_>, cells: &[Cell<'_>]) -> Result<(), DataError> {
-        for ((column, sums), &cell) in self.sums.iter_mut().zip(cells) {
-            if self.columns.is_missing(cell) {
-                sums.left_out += 1;
-            } else {
-                sums.add(finite(spot, column, cell)?, self.with_extremes);
-            }
         }
         Ok(())
     }
