@@ -10,9 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tributary_client::agent::Agent;
-use tributary_client::config::ClientConfig;
+use tributary_client::config::{ClientConfig, DataConfig};
 use tributary_client::observer::{Log, Observer};
+use tributary_client::rpc::Proxy;
 use tributary_client::trainer::LocalTrainer;
+use tributary_core::binding::Binding;
 use tributary_core::identity::Token;
 use tributary_core::spec::JobSpec;
 use tributary_data::open::open;
@@ -116,6 +118,10 @@ struct EnrollArgs {
     /// The state folder; tributary-client-NAME unless given.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// An HTTP proxy on the way, http://[USER:PASSWORD@]HOST:PORT; the client's file's, or else
+    /// HTTPS_PROXY's (but for NO_PROXY), unless given.
+    #[arg(long, env = "TRIBUTARY_PROXY", hide_env_values = true, value_name = "URL")]
+    proxy: Option<Proxy>,
 }
 
 #[tokio::main]
@@ -140,44 +146,56 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
-    let format = &config.data.source.format;
-    let wanted = match spec {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let spec = JobSpec::parse(&text);
-            Wanted::by_job(&spec.map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))?)
-        }
-        None if format.needs_job() => Wanted::count(),
-        None => Wanted::default(),
-    };
-    let counted = spec.is_none() && format.needs_job();
-    let opened = open(&config.data.source, &wanted)?;
-    if counted {
-        tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");
-    }
+    let spec = spec.map(|path| {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))
+    });
+    let spec = spec.transpose()?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", opened.summary()?)?;
+    // A job that names a data set is for that one alone.
+    let named = spec.as_ref().and_then(|spec| spec.data.name.as_deref());
+    let sets = config.data.iter().filter(|data| named.is_none_or(|name| data.name == name));
+    for data in sets {
+        let binding = config.policy.offered(check_data(data, spec.as_ref(), &mut out)?);
+        tracing::info!(
+            name = %config.agent.name,
+            data = %binding.name,
+            kind = %binding.kind,
+            classes = binding.classes,
+            shape = ?binding.shape,
+            train_examples = binding.train_examples,
+            evaluate_examples = binding.evaluate_examples,
+            "the coordinator would hear this, and nothing else of the data"
+        );
+    }
     for model in open_models(config)? {
         writeln!(out, "pretrained model: {}; a job's [model] for it:", model.digest())?;
         writeln!(out, "{}", model.spec_lines()?)?;
     }
-    let binding = if counted {
-        opened.open_binding(&config.data.name, format)
-    } else {
-        opened.binding(&config.data.name)
-    };
-    tracing::info!(
-        name = %config.agent.name,
-        data = %binding.name,
-        kind = %binding.kind,
-        classes = binding.classes,
-        shape = ?binding.shape,
-        train_examples = binding.train_examples,
-        evaluate_examples = binding.evaluate_examples,
-        "the coordinator would hear this, and nothing else of the data"
-    );
     Ok(())
+}
+
+/// Reads one data set, as a job wants it where there is one, and prints what it is.
+fn check_data(
+    data: &DataConfig,
+    spec: Option<&JobSpec>,
+    out: &mut impl Write,
+) -> anyhow::Result<Binding> {
+    let format = &data.source.format;
+    let wanted = match spec {
+        Some(spec) => Wanted::by_job(spec),
+        None if format.needs_job() => Wanted::count(),
+        None => Wanted::default(),
+    };
+    let counted = spec.is_none() && format.needs_job();
+    let opened = open(&data.source, &wanted)?;
+    if counted {
+        tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");
+    }
+    writeln!(out, "{}", opened.summary()?)?;
+    let counted = counted.then(|| opened.open_binding(&data.name, format));
+    Ok(counted.unwrap_or_else(|| opened.binding(&data.name)))
 }
 
 /// The pretrained models of the site, each told by the digest that a spec names.

@@ -31,6 +31,8 @@ pub struct Order<'a> {
     pub client: &'a ClientName,
     /// Where to start.
     pub checkpoint: &'a ParameterSet,
+    /// The data set to read, by its name; the first that serves the spec where none is named.
+    pub data: Option<&'a str>,
 }
 
 /// What a trainer gives.

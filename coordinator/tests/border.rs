@@ -145,6 +145,7 @@ impl World {
                 vocabulary: 0,
             }],
             wait_ms,
+            reconsider: false,
         };
         match self.participants().poll(request).await.expect("polled").into_inner().answer {
             Some(v1::poll_response::Answer::Task(task)) => Some(task),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tributary_core::binding::Binding;
+use tributary_core::binding::{Binding, DataNeed};
 use tributary_core::metrics::Statistics;
 use tributary_core::spec::data::DataKind;
 use tributary_data::{DataError, Dataset};
@@ -15,8 +15,7 @@ use crate::config::DataConfig;
 
 /// Trains a spec's model on the site's data.
 pub struct LocalTrainer {
-    binding: Option<Binding>,
-    rows: Rows,
+    sets: Vec<(Binding, Rows)>,
     compute: Compute,
     bases: Bases,
 }
@@ -26,9 +25,9 @@ impl LocalTrainer {
     ///
     /// # Errors
     /// When a file is not what it must be: its name, the place, what was expected, what came.
-    pub fn open(config: &DataConfig, compute: Compute) -> Result<Self, DataError> {
-        let (binding, rows) = Rows::open(config)?;
-        Ok(Self::of(Some(binding), rows, compute))
+    pub fn open(sets: &[DataConfig], compute: Compute) -> Result<Self, DataError> {
+        let sets = sets.iter().map(Rows::open).collect::<Result<_, _>>()?;
+        Ok(Self::of(sets, compute))
     }
 
     /// A trainer on rows of a kind that are in memory already.
@@ -52,11 +51,12 @@ impl LocalTrainer {
             train_examples: count(&train),
             evaluate_examples: count(&evaluate),
         });
-        Self::of(binding, Rows::Held(Arc::new(Parts { train, evaluate })), compute)
+        let rows = Rows::Held(Arc::new(Parts { train, evaluate }));
+        Self::of(binding.into_iter().map(|binding| (binding, rows.clone())).collect(), compute)
     }
 
-    fn of(binding: Option<Binding>, rows: Rows, compute: Compute) -> Self {
-        Self { binding, rows, compute, bases: Bases::default() }
+    fn of(sets: Vec<(Binding, Rows)>, compute: Compute) -> Self {
+        Self { sets, compute, bases: Bases::default() }
     }
 
     /// With pretrained models that jobs may build upon.
@@ -64,6 +64,24 @@ impl LocalTrainer {
     pub fn with_bases(mut self, bases: Vec<Pretrained>) -> Self {
         self.bases = Bases::new(bases);
         self
+    }
+
+    /// The rows that an order is for.
+    fn rows(&self, order: &Order<'_>) -> Result<Arc<Parts>, TrainerError> {
+        let wanted = order.data.or(order.spec.data.name.as_deref());
+        let found = match wanted {
+            Some(name) => self.sets.iter().find(|(binding, _)| binding.name == name),
+            None => {
+                let need = DataNeed::of(order.spec);
+                let fit = self.sets.iter().find(|(binding, _)| need.met_by(binding));
+                fit.or(self.sets.first())
+            }
+        };
+        let none = || match wanted {
+            Some(name) => TrainerError::Unfit(format!("this site binds no data set {name:?}")),
+            None => TrainerError::Unable("this site has no rows".to_owned()),
+        };
+        found.ok_or_else(none)?.1.of(order.spec)
     }
 }
 
@@ -74,11 +92,11 @@ fn some<'a>(rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, Traine
 
 impl Trainer for LocalTrainer {
     fn bindings(&self) -> Vec<Binding> {
-        self.binding.iter().cloned().collect()
+        self.sets.iter().map(|(binding, _)| binding.clone()).collect()
     }
 
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {
-        let parts = self.rows.of(order.spec)?;
+        let parts = self.rows(order)?;
         let rows = some(&parts.train, "train on")?;
         let frozen = self.bases.frozen(&order.spec.model).map_err(unable)?;
         let task = TrainTask {
@@ -106,7 +124,7 @@ impl Trainer for LocalTrainer {
         order: &Order<'_>,
         control: &dyn Control,
     ) -> Result<Statistics, TrainerError> {
-        let parts = self.rows.of(order.spec)?;
+        let parts = self.rows(order)?;
         let rows = some(&parts.evaluate, "evaluate on")?;
         let frozen = self.bases.frozen(&order.spec.model).map_err(unable)?;
         let task = EvaluateTask {

@@ -1,5 +1,5 @@
 //! The rows of a trainer: in memory as they were given, or read from the site's files in the way
-//! that each job wants them. One job's rows are in memory at a time.
+//! that each job wants them. One job's rows of each data set are in memory at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,11 +20,12 @@ pub(super) struct Parts {
 }
 
 /// Where a trainer has its rows from.
+#[derive(Clone)]
 pub(super) enum Rows {
     /// They are what they are.
     Held(Arc<Parts>),
     /// They are read again where a job wants them in another way.
-    Files { config: Box<DataConfig>, last: Mutex<Option<(Wanted, Arc<Parts>)>> },
+    Files { config: Box<DataConfig>, last: Arc<Mutex<Option<(Wanted, Arc<Parts>)>>> },
 }
 
 impl Rows {
@@ -38,7 +39,7 @@ impl Rows {
             let opened = open(&config.source, &Wanted::default())?;
             (opened.binding(&config.name), Some((Wanted::default(), Arc::new(parts(opened)))))
         };
-        let last = Mutex::new(last);
+        let last = Arc::new(Mutex::new(last));
         Ok((binding, Self::Files { config: Box::new(config.clone()), last }))
     }
 

@@ -25,12 +25,17 @@ pub(crate) enum Polled {
 pub(crate) async fn poll(
     hub: &Arc<Hub>,
     hello: ClientHello,
+    reconsider: bool,
     wait: Duration,
 ) -> Result<Polled, IngestError> {
     let caller = CallerId { client: hello.name.clone(), instance: hello.instance.clone() };
     let bell = hub.wakes.client(&caller.client);
     let deadline = Instant::now() + wait;
-    if hub.store.hello(&hello).await? {
+    let asked = if reconsider { hub.store.reconsider_jobs(&caller.client).await? } else { 0 };
+    if asked > 0 {
+        tracing::info!(client = %caller.client, jobs = asked, "its site may be asked again");
+    }
+    if hub.store.hello(&hello).await? || asked > 0 {
         // A new client, or one that changed: jobs may have waited for it.
         hub.wakes.wake_all_jobs();
     }
