@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tributary_client::rpc::Proxy;
 
 mod federations;
 
@@ -28,6 +29,16 @@ pub(crate) struct Cli {
     /// The folder of your identity, for coordinators at https://; ~/.config/tributary unless given.
     #[arg(long, global = true, env = "TRIBUTARY_IDENTITY", value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
+    /// An HTTP proxy on the way, http://[USER:PASSWORD@]HOST:PORT; HTTPS_PROXY's (but for NO_PROXY)
+    /// unless given.
+    #[arg(
+        long,
+        global = true,
+        env = "TRIBUTARY_PROXY",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub(crate) proxy: Option<Proxy>,
     /// Tables for people, or JSON for programs.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

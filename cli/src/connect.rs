@@ -8,18 +8,31 @@ use anyhow::{Context, anyhow};
 use tonic::Status;
 use tonic::transport::Channel;
 use tributary_client::identity::Credential;
-use tributary_client::rpc::{Link, Remote, is_secure, renew};
+use tributary_client::rpc::{Egress, Link, Place, Proxy, Remote, is_secure, renew};
 use tributary_proto::MESSAGE_BYTES_MAX;
 use tributary_proto::v1::federation_service_client::FederationServiceClient;
 use tributary_proto::v1::job_service_client::JobServiceClient;
 use tributary_proto::v1::round_service_client::RoundServiceClient;
 
 static IDENTITY: OnceLock<PathBuf> = OnceLock::new();
+static EGRESS: OnceLock<Egress> = OnceLock::new();
 
 /// Where this operator's identity lies; said once, before the first call.
 pub(crate) fn use_identity(dir: PathBuf) {
     // A second word would be a mistake of ours; the first one stands.
     let _ = IDENTITY.set(dir);
+}
+
+/// The way out of this network; said once, before the first call.
+pub(crate) fn use_proxy(proxy: Option<Proxy>) {
+    let egress = proxy.map_or_else(Egress::from_environment, Egress::through);
+    // As above.
+    let _ = EGRESS.set(egress);
+}
+
+/// A coordinator, by the way that was said.
+pub(crate) fn place(at: &str) -> Place {
+    Place::new(at, EGRESS.get().cloned().unwrap_or_default())
 }
 
 /// The identity's folder, unless one is named: `$XDG_CONFIG_HOME/tributary`, or below the home.
@@ -37,13 +50,13 @@ async fn channel(at: &str) -> anyhow::Result<Channel> {
     let mut credential = Credential::load(&dir)
         .context("`tributary enroll URL --token …` takes a token of an admin")?;
     if credential.renew_at() < SystemTime::now() {
-        let link = Link::new(Remote::secure(at, &credential)?.connect_lazy());
-        match renew(at, &link, &dir).await {
+        let link = Link::new(Remote::secure(place(at), &credential)?.connect_lazy());
+        match renew(place(at), &link, &dir).await {
             Ok(renewed) => credential = renewed,
             Err(error) => tracing::warn!(%error, "the certificate could not be renewed"),
         }
     }
-    Remote::secure(at, &credential)?.connect().await.map_err(|error| nobody(at, &error))
+    Remote::secure(place(at), &credential)?.connect().await.map_err(|error| nobody(at, &error))
 }
 
 fn nobody(at: &str, error: &tonic::transport::Error) -> anyhow::Error {

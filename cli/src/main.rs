@@ -54,6 +54,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let at = cli.coordinator;
     let identity = cli.identity.unwrap_or_else(connect::identity_default);
     connect::use_identity(identity.clone());
+    connect::use_proxy(cli.proxy);
     match cli.command {
         Command::Demo(args) => demo::run(args, out).await,
         Command::Submit(args) => jobs::submit::run(&at, args, out).await,

@@ -83,10 +83,10 @@ fn every_example_s_files_are_good_and_belong_together() {
         for spec in example.specs {
             let job = JobSpec::parse(&read(&folder.join(spec)))
                 .unwrap_or_else(|faults| panic!("{}/{spec}: {faults}", example.folder));
-            assert_eq!(job.data.name.as_deref(), Some(site.data.name.as_str()), "{spec}");
-            let kind = site.data.source.format.kind();
+            assert_eq!(job.data.name.as_deref(), Some(site.data[0].name.as_str()), "{spec}");
+            let kind = site.data[0].source.format.kind();
             assert_eq!(kind, Some(job.data.kind), "{}", example.folder);
-            assert!(site.data.source.format.parts().0 && readme.contains(spec));
+            assert!(site.data[0].source.format.parts().0 && readme.contains(spec));
         }
         assert!(readme.contains(&example.deal.join(" ")), "{}: its command", example.folder);
     }

@@ -225,10 +225,10 @@ proptest! {
         }
         for of in [classes, 2, 4] {
             let (confusion, scores) = (counts.clone(), counts.clone());
-            let (correct, top_k, values) = (examples, examples, vec![]);
+            let (correct, top_k, values, withheld) = (examples, examples, vec![], classes % 2 == 1);
             let classes = of;
             let wire = v1::Statistics {
-                examples, loss_sum, classes, confusion, correct, top_k, scores, values,
+                examples, loss_sum, classes, confusion, correct, top_k, scores, values, withheld,
             };
             for measure in [Measure::Classes(of), Measure::Tokens, Measure::Values(of)] {
                 let _ = statistics_from_wire(Some(wire.clone()), measure);
@@ -266,7 +266,7 @@ proptest! {
         let path = ledger::path(dir.path());
         std::fs::write(&path, bytes).expect("written");
         let mut entries = 0;
-        let _ = ledger::read(&path, |_| entries += 1);
+        let _ = ledger::verify(dir.path(), |_| entries += 1);
         prop_assert_eq!(entries, 0, "nothing made up is believed");
     }
 }

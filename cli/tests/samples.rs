@@ -38,7 +38,7 @@ fn the_coordinator_s_sample_says_its_defaults() {
 fn the_client_s_sample_is_good() {
     let config = ClientConfig::load(&root().join("docs/samples/client.toml")).expect("good");
     assert_eq!(config.agent.name.as_str(), "hospital-a");
-    assert_eq!(config.data.source.format.parts(), (true, false));
+    assert_eq!(config.data[0].source.format.parts(), (true, false));
     // The job of the samples is one that the site of the samples agrees to.
     let job = std::fs::read_to_string(root().join("docs/samples/job.toml")).expect("read");
     let job = JobSpec::parse(&job).expect("good");

@@ -183,9 +183,11 @@ async fn sites_train_by_the_constants_of_all_their_rows_together() {
     assert_eq!(constants.class_names, Some(vec!["ill".to_owned(), "well".to_owned()]));
 
     let mut left = Vec::new();
-    let ledger = ledger::path(&world.home("site-1").join("state"));
-    ledger::read(&ledger, |entry| left.push((entry.what, entry.round, entry.examples)))
-        .expect("a ledger");
+    ledger::verify(&world.home("site-1").join("state"), |entry| {
+        left.push((entry.what, entry.round, entry.examples));
+    })
+    .expect("a ledger");
+    assert_eq!(left.remove(0).0, "offer");
     assert_eq!(left[0], ("sums".to_owned(), 0, 6), "{left:?}");
     assert!(left[1..].iter().all(|(what, ..)| what == "update") && left.len() == 3, "{left:?}");
 
@@ -285,10 +287,10 @@ async fn a_site_below_its_floor_refuses_and_the_status_says_so() {
     assert_eq!(ended.refusals[0].client, "site-2");
     assert!(ended.refusals[0].reason.contains("statistics_rows_min"), "{:?}", ended.refusals);
     assert_eq!(ended.constants_digest, "");
-    let mut left = 0;
-    let ledger = ledger::path(&world.home("site-2").join("state"));
-    ledger::read(&ledger, |_| left += 1).expect("a ledger");
-    assert_eq!(left, 0, "nothing left the site that refused");
+    let mut left = Vec::new();
+    ledger::verify(&world.home("site-2").join("state"), |entry| left.push(entry.what))
+        .expect("a ledger");
+    assert_eq!(left, ["offer", "reason"], "no sums left the site that refused");
     world.end().await;
 }
 
@@ -310,6 +312,7 @@ async fn a_client_of_the_protocol_before_is_not_asked_and_the_others_are() {
             software: "test".to_owned(),
             bindings: vec![binding],
             wait_ms: 0,
+            reconsider: false,
         };
         client.poll(request).await.expect("polled").into_inner()
     };

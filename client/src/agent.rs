@@ -4,7 +4,9 @@
 //! again, and either the finished update is there and is sent, or the work is done again to the
 //! same bytes.
 
+mod agreement;
 mod checked;
+mod leaving;
 mod pulse;
 mod sums;
 mod telling;
@@ -15,8 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
+use tributary_core::binding::Binding;
 use tributary_core::identity::Role;
 use tributary_core::name::ClientName;
+use tributary_core::spec::JobSpec;
 use tributary_proto::convert::binding_to_wire;
 use tributary_proto::{PROTOCOL_VERSION, v1};
 
@@ -25,11 +29,12 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::observer::{AgentEvent, Observer};
 use crate::policy::Policy;
 use crate::rpc::{
-    AddressError, Backoff, CallError, Client, Link, Me, Remote, is_secure, keep_fresh, limited,
-    participant,
+    AddressError, Backoff, CallError, Client, Egress, Link, Me, Place, Remote, is_secure,
+    keep_fresh, limited, participant,
 };
 use crate::spool::{Spool, SpoolError};
 use crate::trainer::Trainer;
+use agreement::Agreement;
 use work::{Outcome, Work};
 
 /// How long a poll may wait at the coordinator.
@@ -48,6 +53,8 @@ pub struct AgentConfig {
     pub name: ClientName,
     /// The folder that survives kills; one agent each.
     pub state_dir: PathBuf,
+    /// The way out of the site.
+    pub egress: Egress,
 }
 
 /// Why an agent cannot go on.
@@ -117,7 +124,7 @@ impl Agent {
 
     /// The connection to the coordinator, and what keeps its certificate fresh.
     fn link(&self, stop: &CancellationToken) -> Result<Link, AgentError> {
-        let AgentConfig { coordinator, name, state_dir } = &self.config;
+        let AgentConfig { coordinator, name, state_dir, egress } = &self.config;
         if !is_secure(coordinator) {
             return Ok(Link::new(Remote::plain(coordinator)?.connect_lazy()));
         }
@@ -128,9 +135,10 @@ impl Agent {
             let found = identity.to_string();
             return Err(AgentError::Name { expected: name.clone(), found });
         }
-        let link = Link::new(Remote::secure(coordinator, &credential)?.connect_lazy());
+        let place = Place::new(coordinator, egress.clone());
+        let link = Link::new(Remote::secure(place.clone(), &credential)?.connect_lazy());
         let due = credential.renew_at();
-        tokio::spawn(keep_fresh(coordinator.clone(), link.clone(), dir, due, stop.clone()));
+        tokio::spawn(keep_fresh(place, link.clone(), dir, due, stop.clone()));
         Ok(link)
     }
 
@@ -149,21 +157,23 @@ impl Agent {
             Me { client: self.config.name.to_string(), instance: spool.instance()?.to_string() };
         let work = Work { agent: &self, spool, ledger, client: client.clone(), me: me.clone() };
         work.settle(&stop).await?;
+        let mut agreement = Agreement::of(&self);
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
-            if let Some(wait) = self.policy.closed_for(SystemTime::now()) {
-                self.observer.event(AgentEvent::Closed { for_s: wait.as_secs() });
-                tokio::select! {
-                    () = tokio::time::sleep(wait.min(CLOSED_NAP)) => {}
-                    () = stop.cancelled() => {}
-                }
-                continue;
+            self.opened(&stop).await;
+            if stop.is_cancelled() {
+                break;
             }
+            let offer = self.offer();
+            self.record_offer(&work.ledger, &offer)?;
             self.observer.event(AgentEvent::Waiting);
             let polled = tokio::select! {
-                polled = self.poll(client.clone(), &me) => polled,
+                polled = self.poll(client.clone(), &me, &offer, !agreement.told) => polled,
                 () = stop.cancelled() => break,
             };
+            if polled.is_ok() {
+                agreement.tell();
+            }
             match polled {
                 Ok(Some(task)) => {
                     backoff.reset();
@@ -193,14 +203,21 @@ impl Agent {
         Ok(())
     }
 
-    async fn poll(&self, mut client: Client, me: &Me) -> Result<Option<v1::Task>, CallError> {
+    async fn poll(
+        &self,
+        mut client: Client,
+        me: &Me,
+        offer: &[Binding],
+        reconsider: bool,
+    ) -> Result<Option<v1::Task>, CallError> {
         let wait_ms = u32::try_from(POLL_WAIT.as_millis()).unwrap_or(u32::MAX);
         let request = v1::PollRequest {
             caller: me.caller(),
             protocol_version: PROTOCOL_VERSION,
             software: concat!("tributary-client ", env!("CARGO_PKG_VERSION")).to_owned(),
-            bindings: self.trainer.bindings().iter().map(binding_to_wire).collect(),
+            bindings: offer.iter().map(binding_to_wire).collect(),
             wait_ms,
+            reconsider,
         };
         let answer = limited(POLL_WAIT + POLL_SLACK, client.poll(request)).await?;
         match answer.answer {
@@ -212,6 +229,36 @@ impl Agent {
             }
             None => Err(CallError::Away("the coordinator's answer was empty".to_owned(), None)),
         }
+    }
+
+    /// Waits until the site's hours, or until stopped.
+    async fn opened(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled()
+            && let Some(wait) = self.policy.closed_for(SystemTime::now())
+        {
+            self.observer.event(AgentEvent::Closed { for_s: wait.as_secs() });
+            tokio::select! {
+                () = tokio::time::sleep(wait.min(CLOSED_NAP)) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// The data set that the site lets a job read (none in particular where it binds but one), or why
+    /// it does not.
+    fn agrees(&self, spec: &JobSpec, submitted_by: &str) -> Result<Option<String>, String> {
+        match self.policy.refuses(spec, submitted_by) {
+            Some(reason) => Err(reason),
+            None => self.policy.data_for(spec, &self.trainer.bindings()),
+        }
+    }
+
+    /// Whether the held-out rows of a data set are enough for their statistics to leave.
+    fn may_evaluate(&self, data: Option<&str>) -> Result<(), String> {
+        let bindings = self.trainer.bindings();
+        let bound = bindings.iter().find(|binding| data.is_none_or(|name| binding.name == name));
+        let kept = bound.and_then(|binding| self.policy.keeps(binding.evaluate_examples));
+        kept.map_or(Ok(()), Err)
     }
 
     /// Waits before the next try, and says so.

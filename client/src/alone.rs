@@ -31,7 +31,13 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
     let bar = Bar::new();
     let mut model = spec.model.initial(spec.seed);
     for round in 1..=spec.rounds {
-        let order = Order { spec: &spec, round, client: &config.agent.name, checkpoint: &model };
+        let order = Order {
+            spec: &spec,
+            round,
+            client: &config.agent.name,
+            checkpoint: &model,
+            data: None,
+        };
         bar.begin(format!("round {round}: training"));
         let trained = trainer.train(&order, &bar)?;
         for (value, change) in model.values_mut().iter_mut().zip(&trained.update) {
@@ -40,8 +46,13 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
         }
         let mut line = format!("round {round:>4}  {}", line(trained.statistics.metrics()));
         if scores {
-            let order =
-                Order { spec: &spec, round, client: &config.agent.name, checkpoint: &model };
+            let order = Order {
+                spec: &spec,
+                round,
+                client: &config.agent.name,
+                checkpoint: &model,
+                data: None,
+            };
             bar.begin(format!("round {round}: scoring"));
             let held_out = trainer.evaluate(&order, &bar)?;
             let shown = self::line(held_out.metrics());

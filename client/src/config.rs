@@ -11,11 +11,14 @@ use tributary_learning::{Compute, Device};
 
 use crate::agent::AgentConfig;
 use crate::policy::Policy;
+use crate::rpc::{Egress, ProxyError};
 
 /// Longest client file.
 const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// Most pretrained models: each is read once at start.
 const MODELS_MAX: usize = 64;
+/// Most data sets: a coordinator takes no more of one client.
+const DATA_MAX: usize = 64;
 /// Most threads that training may use.
 const THREADS_MAX: u32 = 1024;
 
@@ -33,8 +36,8 @@ pub struct DataConfig {
 pub struct ClientConfig {
     /// Coordinator, name, state folder.
     pub agent: AgentConfig,
-    /// The data set.
-    pub data: DataConfig,
+    /// The data sets, at least one, each under a name of its own.
+    pub data: Vec<DataConfig>,
     /// What the site agrees to.
     pub policy: Policy,
     /// Folders of pretrained models that jobs may build upon.
@@ -84,14 +87,20 @@ fn read(root: &mut Section, base: &Path) -> Option<ClientConfig> {
     let threads = root.count("threads", 1..=THREADS_MAX, Some(cores.clamp(1, THREADS_MAX)));
     let device = read_device(root);
     let models = read_models(root, base);
-    let mut section = root.section("data");
-    let data = read_data(&mut section, base, &state_dir);
-    section.finish();
+    let egress = read_egress(root);
+    let data = read_data(root, base, &state_dir);
     let mut section = root.section("policy");
     let policy = Policy::read(&mut section);
     section.finish();
+    for (name, _) in &policy.data {
+        // A name that is none would leave the data set that is meant open to every job.
+        if !data.iter().flatten().any(|data| data.name == *name) {
+            let expected = "a data set of this file";
+            root.fault_at(format!("policy.data.{name}"), expected, format!("{name:?}"));
+        }
+    }
     Some(ClientConfig {
-        agent: AgentConfig { coordinator, name: name?, state_dir },
+        agent: AgentConfig { coordinator, name: name?, state_dir, egress },
         data: data?,
         policy,
         models,
@@ -149,8 +158,56 @@ fn is_address(text: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(loopback)
 }
 
-fn read_data(section: &mut Section, base: &Path, state_dir: &Path) -> Option<DataConfig> {
-    let name = section.text("name", Some("data"));
+/// The way out: the file's proxy, or else the environment's.
+fn read_egress(root: &mut Section) -> Egress {
+    let Some(text) = root.optional_text("proxy") else { return Egress::from_environment() };
+    match text.parse() {
+        Ok(proxy) => Egress::through(proxy),
+        Err(error) => {
+            let ProxyError { expected, found } = error;
+            root.fault("proxy", expected, found);
+            Egress::default()
+        }
+    }
+}
+
+/// `[data]`, or each `[[data]]`.
+fn read_data(root: &mut Section, base: &Path, state_dir: &Path) -> Option<Vec<DataConfig>> {
+    if !root.has("data") || root.is_table("data") {
+        let mut section = root.section("data");
+        let one = read_one(&mut section, (base, state_dir), Some("data"));
+        section.finish();
+        return Some(vec![one?]);
+    }
+    let list = root.optional_list("data").unwrap_or_default();
+    if list.is_empty() || list.len() > DATA_MAX {
+        root.fault("data", format!("1 to {DATA_MAX} data sets"), list.len().to_string());
+    }
+    let mut sets: Vec<DataConfig> = Vec::new();
+    let mut whole = true;
+    for (path, value) in list.into_iter().take(DATA_MAX) {
+        let toml::Value::Table(table) = value else {
+            root.fault_at(path, "a table", show(&value));
+            continue;
+        };
+        let mut section = root.below(path, table);
+        let one = read_one(&mut section, (base, state_dir), None);
+        if let Some(one) = one.as_ref().filter(|one| sets.iter().any(|set| set.name == one.name)) {
+            section.fault("name", "a name of its own", format!("{:?} again", one.name));
+        }
+        section.finish();
+        whole &= one.is_some();
+        sets.extend(one);
+    }
+    (whole && !sets.is_empty()).then_some(sets)
+}
+
+fn read_one(
+    section: &mut Section,
+    (base, state_dir): (&Path, &Path),
+    name: Option<&str>,
+) -> Option<DataConfig> {
+    let name = section.text("name", name);
     let mut source = SourceConfig::read(section, base)?;
     source.room.scratch_dir.get_or_insert_with(|| state_dir.join("scratch"));
     Some(DataConfig { name, source })
@@ -167,10 +224,54 @@ mod tests {
         let text = "coordinator = \"http://127.0.0.1:7443\"\nname = \"site-a\"\n[data]\n\
                     format = \"idx\"\nclasses = 10\nimages = \"i.gz\"\nlabels = \"l.gz\"\n";
         let config = ClientConfig::parse(text, Path::new("/site")).expect("good");
-        assert_eq!(config.data.name, "data");
+        assert_eq!(config.data[0].name, "data");
         assert_eq!(config.agent.state_dir, Path::new("/site/tributary-client-site-a"));
         let scratch = Some(Path::new("/site/tributary-client-site-a/scratch").to_owned());
-        assert_eq!(config.data.source.room.scratch_dir, scratch);
+        assert_eq!(config.data[0].source.room.scratch_dir, scratch);
+    }
+
+    #[test]
+    fn several_data_sets_have_names_and_the_policy_names_them() {
+        let set = |name: &str| {
+            format!(
+                "[[data]]\nname = {name:?}\nformat = \"idx\"\nclasses = 10\n\
+                 images = \"i\"\nlabels = \"l\"\n"
+            )
+        };
+        let head = "coordinator = \"http://127.0.0.1:7443\"\nname = \"site-a\"\n";
+        let two = format!("{head}{}{}", set("a"), set("b"));
+        let policy = "[policy.data]\nb = [\"study-*\"]\n";
+        let config = ClientConfig::parse(&format!("{two}{policy}"), Path::new("")).expect("good");
+        let names: Vec<&str> = config.data.iter().map(|data| data.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(config.policy.data, [("b".to_owned(), vec!["study-*".to_owned()])]);
+        let faulty = |text: String| {
+            ClientConfig::parse(&text, Path::new("")).expect_err("faulty").to_string()
+        };
+        let twice = faulty(format!("{head}{}{}", set("a"), set("a")));
+        assert!(twice.contains("data[1].name"), "{twice}");
+        let typo = faulty(format!("{two}[policy.data]\nc = [\"*\"]\n"));
+        assert!(typo.contains("policy.data.c"), "{typo}");
+        let nameless = faulty(format!("{head}{}", set("a").replace("name = \"a\"\n", "")));
+        assert!(nameless.contains("data[0].name"), "{nameless}");
+        let other = faulty(format!("{head}data = [3]\n"));
+        assert!(other.contains("data[0]"), "{other}");
+    }
+
+    #[test]
+    fn a_proxy_reads_and_its_password_is_never_said() {
+        let text = |proxy: &str| {
+            format!(
+                "coordinator = \"https://fl:7443\"\nname = \"site-a\"\nproxy = {proxy:?}\n[data]\n\
+                 format = \"idx\"\nclasses = 10\nimages = \"i\"\nlabels = \"l\"\n"
+            )
+        };
+        let proxy = "http://ada:hunter2@proxy.local:3128";
+        let config = ClientConfig::parse(&text(proxy), Path::new("")).expect("good");
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+        let wrong = ClientConfig::parse(&text("ftp://ada:hunter2@proxy"), Path::new(""));
+        let wrong = wrong.expect_err("none").to_string();
+        assert!(wrong.contains("proxy:") && !wrong.contains("hunter2"), "{wrong}");
     }
 
     #[test]

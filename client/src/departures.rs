@@ -2,16 +2,15 @@
 #![allow(clippy::print_stdout)]
 
 use tributary_client::config::ClientConfig;
-use tributary_client::ledger::{Entry, path, read};
+use tributary_client::ledger::{Entry, verify};
 
 pub(crate) fn run(config: &ClientConfig, json: bool) -> anyhow::Result<()> {
-    let file = path(&config.agent.state_dir);
     let (mut lines, mut bytes) = (0_u64, 0_u64);
     let mut head = None;
     if !json {
         println!("AT (us)           WHAT        JOB  ROUND  BYTES  ROWS  PRIVACY  CONTENT");
     }
-    read(&file, |entry| {
+    verify(&config.agent.state_dir, |entry| {
         lines += 1;
         bytes += entry.bytes;
         show(&entry, json);
@@ -19,7 +18,7 @@ pub(crate) fn run(config: &ClientConfig, json: bool) -> anyhow::Result<()> {
     })?;
     if !json {
         let head = head.map_or_else(|| "nothing yet".to_owned(), |head| head.to_string());
-        println!("{lines} results of {bytes} bytes left this machine; the chain holds: {head}");
+        println!("{lines} lines of {bytes} bytes left this machine; the chain holds: {head}");
     }
     Ok(())
 }
@@ -33,4 +32,7 @@ fn show(entry: &Entry, json: bool) {
     let Entry { at_us, what, job, round, bytes, examples, privacy, content, .. } = entry;
     let content: String = content.hex().chars().take(12).collect();
     println!("{at_us:<16}  {what:<10}  {job}  {round}  {bytes}  {examples}  {privacy}  {content}");
+    if !entry.detail.is_empty() {
+        println!("{:<16}  {}", "", entry.detail);
+    }
 }

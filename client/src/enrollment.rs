@@ -7,8 +7,9 @@ use anyhow::{Context, ensure};
 use tributary_client::agent::identity_dir;
 use tributary_client::config::ClientConfig;
 use tributary_client::identity::Credential;
-use tributary_client::rpc::enroll;
+use tributary_client::rpc::{Egress, Place, enroll};
 use tributary_core::identity::{Role, Token};
+use zeroize::Zeroizing;
 
 use crate::{EnrollArgs, ImportArgs};
 
@@ -16,7 +17,7 @@ pub(crate) async fn run(args: EnrollArgs) -> anyhow::Result<()> {
     let token = match (args.token, args.token_file) {
         (Some(token), _) => token,
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path);
+            let text = std::fs::read_to_string(&path).map(Zeroizing::new);
             text.with_context(|| format!("cannot read {}", path.display()))?.parse::<Token>()?
         }
         (None, None) => anyhow::bail!("expected --token or --token-file"),
@@ -26,6 +27,7 @@ pub(crate) async fn run(args: EnrollArgs) -> anyhow::Result<()> {
         "this token is for the role {}: `tributary enroll` takes it, on the operator's machine",
         token.role
     );
+    let mut egress = Egress::from_environment();
     let state_dir = match (args.config, args.state_dir) {
         (Some(path), _) => {
             let config = ClientConfig::load(&path)?;
@@ -36,13 +38,16 @@ pub(crate) async fn run(args: EnrollArgs) -> anyhow::Result<()> {
                 path.display(),
                 config.agent.name.as_str()
             );
+            egress = config.agent.egress;
             config.agent.state_dir
         }
         (None, Some(dir)) => dir,
         (None, None) => PathBuf::from(format!("tributary-client-{}", token.name)),
     };
     let dir = identity_dir(&state_dir);
-    let credential = enroll(&args.coordinator, &token, &dir).await?;
+    let egress = args.proxy.map_or(egress, Egress::through);
+    let place = Place::new(&args.coordinator, egress);
+    let credential = enroll(place, &token, &dir).await?;
     tracing::info!(
         identity = %credential.identity(),
         stored = %dir.display(),

@@ -1,15 +1,22 @@
 //! The data owner's own record of what left this machine: a line before the first byte of each
-//! result is sent, each line's digest covering the one before.
+//! result, each changed offer of data and each reason is sent, its digest covering the line before.
 //!
 //! ```text
-//! STATE/ledger.jsonl   one JSON object a line, appended and fsynced, never rewritten
+//! STATE/ledger.jsonl   mode 0600: one JSON object a line, appended and fsynced, never rewritten
+//! STATE/ledger.head    mode 0600: {"sequence", "digest"} of the last line, replaced behind it
 //! ```
 //!
-//! A result that is sent again after a break or a kill is the same bytes and has one line.
+//! A result that is sent again after a break or a kill is the same bytes and has one line. The head
+//! shows a ledger that was cut or is gone: it may be one line behind (a kill between the two), never
+//! ahead.
 
-use std::collections::HashSet;
+mod head;
+mod lines;
+
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -17,8 +24,18 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use tributary_core::digest::Digest;
 
-/// Longest line: its texts are bounded by what they are.
+use head::Head;
+use lines::{Start, walk};
+
+/// Longest line. Texts of others (a job's id, an address) are short; [`DETAIL_BYTES_MAX`] bounds ours.
 const LINE_BYTES_MAX: u64 = 16 << 10;
+/// Longest detail; a longer one is cut, its digest stands for the whole.
+const DETAIL_BYTES_MAX: usize = 4 << 10;
+/// How much of the end is read when an agent starts: some thousand lines. The whole is for
+/// [`verify`], which an owner asks for.
+const TAIL_BYTES: u64 = 4 << 20;
+/// Lines that are remembered, so that what is sent again has one: far more than an agent's spool holds.
+const REMEMBERED_MAX: usize = 1024;
 
 /// What left the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,34 +45,39 @@ pub struct Entry {
     pub sequence: u64,
     /// Wall clock, microseconds since 1970.
     pub at_us: i64,
-    /// `update` (weights and statistics), `statistics` alone, or `sums` before round 1.
+    /// `update` (weights and statistics), `statistics` alone, `sums` before round 1, `offer` (names,
+    /// types and counts of the data), or `reason` (why a task has no result).
     pub what: String,
     /// The coordinator that it was sent to.
     pub coordinator: String,
-    /// The job.
+    /// The job; empty for an offer.
     pub job: String,
     /// The round.
     pub round: u32,
     /// The task that asked for it.
     pub task: String,
-    /// The job's spec.
-    pub spec: Digest,
+    /// The job's spec, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Digest>,
     /// What was sent, by its digest.
     pub content: Digest,
     /// Its length.
     pub bytes: u64,
     /// The rows that it stands for.
     pub examples: u64,
-    /// What hides the rows in it: `none` before there is anything that does.
+    /// What hides the rows in it: `none`, or `statistics_withheld`.
     pub privacy: String,
+    /// An offer or a reason, word for word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
     /// H(previous line's digest, this line).
     pub digest: Digest,
 }
 
-/// What is known of a result when its line is written.
+/// What is known of something when its line is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
-    /// `update`, `statistics` or `sums`.
+    /// `update`, `statistics`, `sums`, `offer` or `reason`.
     pub what: &'static str,
     /// The coordinator.
     pub coordinator: String,
@@ -66,13 +88,17 @@ pub struct Departure {
     /// The task.
     pub task: String,
     /// The job's spec.
-    pub spec: Digest,
+    pub spec: Option<Digest>,
     /// What is sent.
     pub content: Digest,
     /// Its length.
     pub bytes: u64,
     /// The rows that it stands for.
     pub examples: u64,
+    /// What hides the rows in it.
+    pub privacy: &'static str,
+    /// An offer or a reason, word for word.
+    pub detail: String,
 }
 
 /// Why the ledger cannot be kept or believed.
@@ -89,13 +115,37 @@ pub enum LedgerError {
     /// A line does not follow from the one before.
     #[error(
         "{path}: line {line} does not follow from the one before: somebody changed the ledger; move \
-         it aside to begin a new one"
+         it and its head aside to begin a new one"
     )]
     Broken {
         /// Which file.
         path: PathBuf,
         /// Counted from 1.
         line: u64,
+    },
+    /// The head knows of lines that are not there.
+    #[error(
+        "{path}: expected {expected} lines as the ledger's head says, found {found}: somebody cut the \
+         ledger; move it and its head aside to begin a new one"
+    )]
+    Cut {
+        /// Which file.
+        path: PathBuf,
+        /// The head's.
+        expected: u64,
+        /// The file's.
+        found: u64,
+    },
+    /// The head is not what it must be.
+    #[error(
+        "{path}: expected the sequence and digest of the ledger's last line, found {found}: somebody \
+         changed it; move it and the ledger aside to begin a new one"
+    )]
+    Head {
+        /// Which file.
+        path: PathBuf,
+        /// What came.
+        found: String,
     },
 }
 
@@ -105,8 +155,9 @@ fn genesis() -> Digest {
 
 impl Entry {
     fn digest_after(&self, previous: Digest) -> Digest {
+        let spec = self.spec.as_ref().map(|spec| spec.as_bytes().as_slice()).unwrap_or_default();
         Digest::of_fields(
-            "tributary/ledger/v1",
+            "tributary/ledger/v2",
             [
                 previous.as_bytes().as_slice(),
                 &self.sequence.to_le_bytes(),
@@ -116,14 +167,31 @@ impl Entry {
                 self.job.as_bytes(),
                 &self.round.to_le_bytes(),
                 self.task.as_bytes(),
-                self.spec.as_bytes(),
+                spec,
                 self.content.as_bytes(),
                 &self.bytes.to_le_bytes(),
                 &self.examples.to_le_bytes(),
                 self.privacy.as_bytes(),
+                self.detail.as_bytes(),
             ],
         )
     }
+
+    fn key(&self) -> Key {
+        Key {
+            task: self.task.clone(),
+            coordinator: self.coordinator.clone(),
+            content: self.content,
+        }
+    }
+}
+
+/// What is sent again is the same content of the same task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    task: String,
+    coordinator: String,
+    content: Digest,
 }
 
 /// A ledger that lines are added to.
@@ -134,11 +202,36 @@ pub struct Ledger {
 
 struct State {
     file: File,
-    sequence: u64,
-    digest: Digest,
-    /// Tasks and contents that have their line.
-    written: HashSet<(String, Digest)>,
+    head: Head,
+    /// Whether the head's file says so.
+    headed: bool,
+    /// The last lines' keys, offers apart.
+    recent: VecDeque<Key>,
+    /// The last offer: it is what the coordinator knows.
+    offer: Option<Key>,
 }
+
+impl State {
+    fn has(&self, what: &str, key: &Key) -> bool {
+        if what == OFFER { self.offer.as_ref() == Some(key) } else { self.recent.contains(key) }
+    }
+
+    fn remember(&mut self, what: &str, key: Key) {
+        if what == OFFER {
+            self.offer = Some(key);
+            return;
+        }
+        if self.recent.len() == REMEMBERED_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(key);
+    }
+}
+
+/// The word of an offer.
+pub(crate) const OFFER: &str = "offer";
+/// The word of a reason.
+pub(crate) const REASON: &str = "reason";
 
 /// The ledger's file in a state folder.
 #[must_use]
@@ -146,79 +239,62 @@ pub fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("ledger.jsonl")
 }
 
-/// Reads and checks a ledger, handing each entry on; how many bytes of it are whole lines.
+/// Reads a state folder's whole ledger and checks it against its head, handing each entry on.
 ///
 /// # Errors
-/// When it cannot be read, or a line does not follow.
-pub fn read(path: &Path, mut entry: impl FnMut(Entry)) -> Result<u64, LedgerError> {
-    let io = |source| LedgerError::Io { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(io(error)),
-    };
-    let mut reader = BufReader::new(file);
-    let (mut whole, mut line, mut previous) = (0, 0, genesis());
-    loop {
-        let mut text = Vec::new();
-        let mut one = std::io::Read::take(&mut reader, LINE_BYTES_MAX);
-        let read = one.read_until(b'\n', &mut text).map_err(io)?;
-        // A line without its end was being written when the power went; nothing was sent for it.
-        if read == 0 || (text.last() != Some(&b'\n') && (read as u64) < LINE_BYTES_MAX) {
-            return Ok(whole);
-        }
-        line += 1;
-        let broken = || LedgerError::Broken { path: path.to_owned(), line };
-        let found: Entry = serde_json::from_slice(&text).map_err(|_| broken())?;
-        if found.sequence != line || found.digest != found.digest_after(previous) {
-            return Err(broken());
-        }
-        previous = found.digest;
-        whole += read as u64;
-        entry(found);
-    }
+/// When it cannot be read, a line does not follow, or lines are missing.
+pub fn verify(state_dir: &Path, entry: impl FnMut(Entry)) -> Result<(), LedgerError> {
+    let head = Head::load(state_dir)?;
+    walk(&path(state_dir), Start::First, head, entry).map(|_| ())
 }
 
 impl Ledger {
-    /// Opens a state folder's ledger, and checks it.
+    /// Opens a state folder's ledger, and checks its end against its head.
     ///
     /// # Errors
-    /// When it cannot be written, or a line does not follow.
+    /// When it cannot be written, a line does not follow, or lines are missing.
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         let path = path(state_dir);
         let io = |source| LedgerError::Io { path: path.clone(), source };
-        let (mut sequence, mut digest, mut written) = (0, genesis(), HashSet::new());
-        let whole = read(&path, |entry| {
-            (sequence, digest) = (entry.sequence, entry.digest);
-            written.insert((entry.task, entry.content));
+        let known = Head::load(state_dir)?;
+        let (mut recent, mut offer) = (Vec::new(), None);
+        let end = walk(&path, Start::Tail(TAIL_BYTES), known, |entry| {
+            if entry.what == OFFER {
+                offer = Some(entry.key());
+            } else {
+                recent.push(entry.key());
+            }
         })?;
         let open = || {
             let mut options = OpenOptions::new();
-            let mut file = options.create(true).write(true).truncate(false).open(&path)?;
-            file.set_len(whole)?;
+            options.create(true).write(true).truncate(false).mode(0o600);
+            let mut file = options.open(&path)?;
+            // One that was made with another mode.
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            file.set_len(end.bytes)?;
             file.seek(SeekFrom::End(0))?;
             file.sync_all()?;
             File::open(state_dir)?.sync_all()?;
             Ok(file)
         };
         let file = open().map_err(io)?;
-        let state = State { file, sequence, digest, written };
+        let skipped = recent.len().saturating_sub(REMEMBERED_MAX);
+        let recent = recent.into_iter().skip(skipped).collect();
+        let headed = known.unwrap_or_default() == end.head;
+        let state = State { file, head: end.head, headed, recent, offer };
         Ok(Self { path, state: Mutex::new(state) })
     }
 
-    /// Writes the line of a result, durable when this returns; only then may a byte of it be sent.
+    /// Writes the line of what is about to be sent, durable when this returns; only then may a byte
+    /// of it be sent.
     ///
     /// # Errors
-    /// When the disk fails: the result is not sent then.
+    /// When the disk fails: it is not sent then.
     pub fn record(&self, departure: Departure) -> Result<(), LedgerError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (departure.task.clone(), departure.content);
-        if state.written.contains(&key) {
-            return Ok(());
-        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut entry = Entry {
-            sequence: state.sequence + 1,
+            sequence: state.head.sequence + 1,
             at_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
             what: departure.what.to_owned(),
             coordinator: departure.coordinator,
@@ -229,84 +305,44 @@ impl Ledger {
             content: departure.content,
             bytes: departure.bytes,
             examples: departure.examples,
-            privacy: "none".to_owned(),
+            privacy: departure.privacy.to_owned(),
+            detail: cut(departure.detail),
             digest: genesis(),
         };
-        entry.digest = entry.digest_after(state.digest);
+        let key = entry.key();
+        if !state.has(departure.what, &key) {
+            entry.digest = entry.digest_after(state.head.digest);
+            self.append(&mut state, &entry)?;
+            state.head = Head { sequence: entry.sequence, digest: entry.digest };
+            state.headed = false;
+            state.remember(departure.what, key);
+        }
+        if !state.headed {
+            state.head.store(self.path.parent().unwrap_or(Path::new("")))?;
+            state.headed = true;
+        }
+        Ok(())
+    }
+
+    fn append(&self, state: &mut State, entry: &Entry) -> Result<(), LedgerError> {
         let io = |source| LedgerError::Io { path: self.path.clone(), source };
-        let mut line = serde_json::to_vec(&entry).map_err(|error| io(error.into()))?;
+        let mut line = serde_json::to_vec(entry).map_err(|error| io(error.into()))?;
         line.push(b'\n');
         let before = state.file.stream_position().map_err(io)?;
         let written = state.file.write_all(&line).and_then(|()| state.file.sync_data());
-        if let Err(error) = written {
+        written.map_err(|error| {
             // Half a line goes, or the next one would stand behind it.
             let _ = state.file.set_len(before).and_then(|()| state.file.seek(SeekFrom::End(0)));
-            return Err(io(error));
-        }
-        (state.sequence, state.digest) = (entry.sequence, entry.digest);
-        state.written.insert(key);
-        Ok(())
+            io(error)
+        })
     }
+}
+
+/// A detail as a line has room for.
+fn cut(mut detail: String) -> String {
+    detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+    detail
 }
 
 #[cfg(test)]
-mod tests {
-    use tributary_core::digest::Digest;
-
-    use super::{Departure, Ledger, LedgerError, path, read};
-
-    fn departure(round: u32) -> Departure {
-        Departure {
-            what: "update",
-            coordinator: "https://localhost:7443".to_owned(),
-            job: "digits-1".to_owned(),
-            round,
-            task: format!("task-{round}"),
-            spec: Digest::of(b"spec"),
-            content: Digest::of(&[round as u8]),
-            bytes: 100,
-            examples: 7,
-        }
-    }
-
-    fn count(dir: &tempfile::TempDir) -> Result<usize, LedgerError> {
-        let mut count = 0;
-        read(&path(dir.path()), |_| count += 1).map(|_| count)
-    }
-
-    #[test]
-    fn each_result_has_one_line_over_restarts_and_repeats() {
-        let dir = tempfile::tempdir().expect("a folder");
-        for _ in 0..2 {
-            let ledger = Ledger::open(dir.path()).expect("open");
-            for round in [1, 2, 1] {
-                ledger.record(departure(round)).expect("written");
-            }
-        }
-        assert_eq!(count(&dir).expect("whole"), 2);
-        let ledger = Ledger::open(dir.path()).expect("open");
-        ledger.record(departure(3)).expect("written");
-        assert_eq!(count(&dir).expect("whole"), 3);
-    }
-
-    #[test]
-    fn a_line_cut_by_a_power_loss_goes_and_a_changed_one_is_found() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let ledger = Ledger::open(dir.path()).expect("open");
-        (1..=3).for_each(|round| ledger.record(departure(round)).expect("written"));
-        drop(ledger);
-        let file = path(dir.path());
-        let text = std::fs::read_to_string(&file).expect("text");
-        std::fs::write(&file, &text[..text.len() - 20]).expect("cut");
-        let ledger = Ledger::open(dir.path()).expect("the cut line goes");
-        ledger.record(departure(3)).expect("written again");
-        assert_eq!(count(&dir).expect("whole"), 3);
-        for (from, to) in [("\"bytes\":100", "\"bytes\":10"), ("\"round\":2", "\"round\":5")] {
-            std::fs::write(&file, text.replacen(from, to, 1)).expect("changed");
-            assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Broken { .. })));
-        }
-        let without: String = text.lines().skip(1).map(|line| format!("{line}\n")).collect();
-        std::fs::write(&file, without).expect("changed");
-        assert!(matches!(count(&dir), Err(LedgerError::Broken { line: 1, .. })));
-    }
-}
+mod tests;

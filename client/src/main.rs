@@ -10,8 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tributary_client::agent::Agent;
-use tributary_client::config::ClientConfig;
+use tributary_client::config::{ClientConfig, DataConfig};
 use tributary_client::observer::{Log, Observer};
+use tributary_client::rpc::Proxy;
 use tributary_client::trainer::LocalTrainer;
 use tributary_core::binding::Binding;
 use tributary_core::identity::Token;
@@ -143,6 +144,10 @@ struct EnrollArgs {
     /// The state folder; tributary-client-NAME unless given.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// An HTTP proxy on the way, http://[USER:PASSWORD@]HOST:PORT; the client's file's, or else
+    /// HTTPS_PROXY's (but for NO_PROXY), unless given.
+    #[arg(long, env = "TRIBUTARY_PROXY", hide_env_values = true, value_name = "URL")]
+    proxy: Option<Proxy>,
 }
 
 #[tokio::main]
@@ -168,71 +173,45 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
-    let format = &config.data.source.format;
-    let wanted = match spec {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let spec = JobSpec::parse(&text);
-            let spec = spec.map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))?;
-            if spec.statistics.is_some() {
-                return check_sums(config, &spec);
-            }
-            Wanted::by_job(&spec)
-        }
-        None if format.needs_job() => Wanted::count(),
-        None => Wanted::default(),
-    };
-    let counted = spec.is_none() && format.needs_job();
-    for what in spec.iter().flat_map(|_| config.data.source.decides(&wanted)) {
-        tracing::warn!(
-            what,
-            "the job does not say it, and this site's own is used: sites may differ"
-        );
-    }
-    let opened = open(&config.data.source, &wanted)?;
-    if counted {
-        tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");
-    }
+    let spec = spec.map(|path| {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))
+    });
+    let spec = spec.transpose()?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", opened.summary()?)?;
+    // A job that names a data set is for that one alone.
+    let named = spec.as_ref().and_then(|spec| spec.data.name.as_deref());
+    let sets = config.data.iter().filter(|data| named.is_none_or(|name| data.name == name));
+    for data in sets {
+        if let Some(spec) = spec.as_ref().filter(|spec| spec.statistics.is_some()) {
+            check_sums(config, data, spec, &mut out)?;
+            continue;
+        }
+        for binding in check_data(data, spec.as_ref(), &mut out)? {
+            tell(config, &config.policy.offered(binding));
+        }
+    }
     for model in open_models(config)? {
         writeln!(out, "pretrained model: {}; a job's [model] for it:", model.digest())?;
         writeln!(out, "{}", model.spec_lines()?)?;
     }
-    let bindings = if counted {
-        opened.open_bindings(&config.data.name, format)
-    } else {
-        vec![opened.binding(&config.data.name)]
-    };
-    for binding in bindings {
-        tell(config, &binding);
-    }
     Ok(())
-}
-
-fn tell(config: &ClientConfig, binding: &Binding) {
-    tracing::info!(
-        name = %config.agent.name,
-        data = %binding.name,
-        kind = %binding.kind,
-        classes = binding.classes,
-        shape = ?binding.shape,
-        train_examples = binding.train_examples,
-        evaluate_examples = binding.evaluate_examples,
-        "the coordinator would hear this, and nothing else of the data"
-    );
 }
 
 /// What a job that asks for sums would hear before its first round; how the rows are read after it is
 /// all sites' to say.
-fn check_sums(config: &ClientConfig, spec: &JobSpec) -> anyhow::Result<()> {
+fn check_sums(
+    config: &ClientConfig,
+    data: &DataConfig,
+    spec: &JobSpec,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     if let Some(reason) = config.policy.refuses_statistics(spec) {
         anyhow::bail!("{reason}");
     }
-    let sums = site_sums(&config.data.source, spec)?;
+    let sums = site_sums(&data.source, spec)?;
     let sums = config.policy.told(sums).map_err(anyhow::Error::msg)?;
-    let mut out = std::io::stdout().lock();
     writeln!(out, "rows to train on: {}", sums.rows)?;
     for (at, feature) in sums.features.iter().enumerate().filter(|(_, sums)| sums.count > 0) {
         let (mean, deviation) = (feature.mean().unwrap_or(0.0), feature.deviation().unwrap_or(0.0));
@@ -251,6 +230,50 @@ fn check_sums(config: &ClientConfig, spec: &JobSpec) -> anyhow::Result<()> {
     }
     tracing::info!("the job would hear this before its first round, in the clear");
     Ok(())
+}
+
+/// Reads one data set, as a job wants it where there is one, and prints what it is.
+fn check_data(
+    data: &DataConfig,
+    spec: Option<&JobSpec>,
+    out: &mut impl Write,
+) -> anyhow::Result<Vec<Binding>> {
+    let format = &data.source.format;
+    let wanted = match spec {
+        Some(spec) => Wanted::by_job(spec),
+        None if format.needs_job() => Wanted::count(),
+        None => Wanted::default(),
+    };
+    let counted = spec.is_none() && format.needs_job();
+    for what in spec.iter().flat_map(|_| data.source.decides(&wanted)) {
+        tracing::warn!(
+            what,
+            "the job does not say it, and this site's own is used: sites may differ"
+        );
+    }
+    let opened = open(&data.source, &wanted)?;
+    if counted {
+        tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");
+    }
+    writeln!(out, "{}", opened.summary()?)?;
+    Ok(if counted {
+        opened.open_bindings(&data.name, format)
+    } else {
+        vec![opened.binding(&data.name)]
+    })
+}
+
+fn tell(config: &ClientConfig, binding: &Binding) {
+    tracing::info!(
+        name = %config.agent.name,
+        data = %binding.name,
+        kind = %binding.kind,
+        classes = binding.classes,
+        shape = ?binding.shape,
+        train_examples = binding.train_examples,
+        evaluate_examples = binding.evaluate_examples,
+        "the coordinator would hear this, and nothing else of the data"
+    );
 }
 
 /// The pretrained models of the site, each told by the digest that a spec names.

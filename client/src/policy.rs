@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use tributary_core::binding::{Binding, DataNeed};
 use tributary_core::document::Section;
 use tributary_core::spec::JobSpec;
 use tributary_core::statistics::SiteSums;
@@ -37,6 +38,10 @@ pub struct Policy {
     pub token_count_min: Option<u64>,
     /// Sums are given to jobs that pool so many sites' at least.
     pub statistics_clients_min: Option<u32>,
+    /// Data sets that only some jobs may read: each with the names of those jobs.
+    pub data: Vec<(String, Vec<String>)>,
+    /// Sums over fewer rows than this stay here: they could be told from one row to the next.
+    pub statistics_min_examples: Option<u32>,
     /// When tasks are asked for, in minutes of the day (UTC): from, to. It may span midnight.
     pub hours_utc: Option<(u32, u32)>,
 }
@@ -55,6 +60,8 @@ impl Policy {
             statistics_rows_min: read_many(section, "statistics_rows_min"),
             token_count_min: read_many(section, "token_count_min"),
             statistics_clients_min: read_count(section, "statistics_clients_min"),
+            data: read_data(section),
+            statistics_min_examples: read_count(section, "statistics_min_examples"),
             hours_utc: read_hours(section),
         }
     }
@@ -128,6 +135,60 @@ impl Policy {
         Ok(sums.without_rare_tokens(self.token_count_min.unwrap_or(1)))
     }
 
+    /// The data set that a job reads: the first of the site's that serves it and that the policy lets
+    /// it read. None in particular where the policy says nothing of data and the trainer may see.
+    ///
+    /// # Errors
+    /// Why the job may read none of them.
+    pub fn data_for(&self, spec: &JobSpec, bound: &[Binding]) -> Result<Option<String>, String> {
+        let need = DataNeed::of(spec);
+        let mut closed = None;
+        for binding in bound.iter().filter(|binding| need.met_by(binding)) {
+            if self.lets_read(&binding.name, &spec.name) {
+                return Ok(Some(binding.name.clone()));
+            }
+            closed = Some(&binding.name);
+        }
+        match closed {
+            Some(data) => Err(format!("policy.data.{data} does not name {}", spec.name)),
+            None if self.data.is_empty() => Ok(None),
+            None => Err(format!("no data set of this site serves {}", spec.name)),
+        }
+    }
+
+    fn lets_read(&self, data: &str, job: &str) -> bool {
+        let named = self.data.iter().find(|(name, _)| name == data);
+        named.is_none_or(|(_, jobs)| jobs.iter().any(|pattern| fits(pattern, job)))
+    }
+
+    /// Whether sums over so many rows stay here.
+    #[must_use]
+    pub fn withholds(&self, examples: u64) -> bool {
+        self.statistics_min_examples.is_some_and(|least| examples < least.into())
+    }
+
+    /// Why sums over so many rows stay here; `None` where they may leave. It does not say how many
+    /// rows there are.
+    #[must_use]
+    pub fn keeps(&self, examples: u64) -> Option<String> {
+        let least = self.statistics_min_examples.filter(|_| self.withholds(examples))?;
+        Some(format!("policy.statistics_min_examples is {least}, the site has fewer rows to score"))
+    }
+
+    /// A data set as the coordinator may know it: counts below the floor are not told. Few rows to
+    /// score are none; few rows to train on are as many as the floor says, because the round's cap
+    /// on the number of examples must not be below what an update says.
+    #[must_use]
+    pub fn offered(&self, mut binding: Binding) -> Binding {
+        if self.withholds(binding.evaluate_examples) {
+            binding.evaluate_examples = 0;
+        }
+        if binding.train_examples > 0 && self.withholds(binding.train_examples) {
+            binding.train_examples = self.statistics_min_examples.map_or(0, u64::from);
+        }
+        binding
+    }
+
     /// How long until tasks may be asked for; nothing where they may be now.
     #[must_use]
     pub fn closed_for(&self, now: SystemTime) -> Option<Duration> {
@@ -178,6 +239,20 @@ fn read_list(section: &mut Section, key: &str) -> Vec<String> {
     names
 }
 
+/// `[policy.data]`: a list of jobs for each data set that is named.
+fn read_data(section: &mut Section) -> Vec<(String, Vec<String>)> {
+    let Some(table) = section.optional_table("data") else { return Vec::new() };
+    let names: Vec<String> = table.keys().cloned().collect();
+    let mut inner = section.below(section.path_of("data"), table);
+    let lists = names.into_iter().map(|name| {
+        let jobs = read_list(&mut inner, &name);
+        (name, jobs)
+    });
+    let lists = lists.collect();
+    inner.finish();
+    lists
+}
+
 fn read_hours(section: &mut Section) -> Option<(u32, u32)> {
     let text = section.optional_text("hours_utc")?;
     let minute = |text: &str| {
@@ -195,116 +270,4 @@ fn read_hours(section: &mut Section) -> Option<(u32, u32)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use tributary_core::document::read_document;
-    use tributary_core::spec::JobSpec;
-    use tributary_core::statistics::SiteSums;
-
-    use super::Policy;
-
-    fn policy(text: &str) -> Policy {
-        read_document(text, 1000, Policy::read).expect("a policy")
-    }
-
-    fn spec() -> JobSpec {
-        JobSpec::parse(
-            "[job]\nname = \"digits-v2\"\nrounds = 3\n[data]\nkind = \"image\"\nclasses = 2\n\
-             [model]\ninput = { shape = [3] }\nlayers = [{ linear = 2 }]\n\
-             [train]\nlocal_epochs = 5\nbatch_size = 10\n\
-             optimizer = { kind = \"sgd\", learning_rate = 0.1 }\n[cohort]\nmin_updates = 2\n",
-        )
-        .expect("a spec")
-    }
-
-    #[test]
-    fn a_site_without_a_policy_agrees() {
-        assert_eq!(Policy::default().refuses(&spec(), ""), None);
-        assert_eq!(policy("").closed_for(SystemTime::now()), None);
-    }
-
-    #[test]
-    fn every_bound_is_kept_and_its_key_named() {
-        for (text, agrees) in [
-            ("jobs = [\"digits-*\", \"x\"]", true),
-            ("jobs = [\"digits\"]", false),
-            ("operators = [\"ada\"]", true),
-            ("operators = [\"operator/ada\"]", true),
-            ("operators = [\"bob\", \"admin/ada\"]", false),
-            ("local_epochs_max = 5", true),
-            ("local_epochs_max = 4", false),
-            ("batch_size_max = 9", false),
-            ("parameters_max = 8", true),
-            ("parameters_max = 7", false),
-            ("rounds_max = 2", false),
-            ("min_updates = 2", true),
-            ("min_updates = 3", false),
-        ] {
-            let refused = policy(text).refuses(&spec(), "operator/ada");
-            assert_eq!(refused.is_none(), agrees, "{text}: {refused:?}");
-            let key = text.split(' ').next().expect("a key");
-            assert!(refused.is_none_or(|reason| reason.contains(key)), "{text}");
-        }
-        assert!(policy("operators = [\"a*\"]").refuses(&spec(), "").is_some(), "nobody known");
-    }
-
-    #[test]
-    fn sums_are_given_above_the_floors_of_the_site() {
-        let text = "[job]\nname = \"f\"\nrounds = 1\n[data]\nkind = \"image\"\nclasses = 2\n\
-                    normalise = \"federated\"\n[model]\ninput = { shape = [3] }\n\
-                    layers = [{ linear = 2 }]\n[train]\nbatch_size = 1\n\
-                    optimizer = { kind = \"sgd\", learning_rate = 0.1 }\n[cohort]\n";
-        let spec = JobSpec::parse(text).expect("a spec");
-        for (text, agrees) in [
-            ("", true),
-            ("statistics = true", true),
-            ("statistics = false", false),
-            ("statistics_clients_min = 3", true),
-            ("statistics_clients_min = 4", false),
-        ] {
-            let policy = policy(text);
-            assert_eq!(policy.refuses(&spec, ""), None, "{text}: to train is another question");
-            let refused = policy.refuses_statistics(&spec);
-            assert_eq!(refused.is_none(), agrees, "{text}: {refused:?}");
-            let key = text.split(' ').next().expect("a key");
-            assert!(refused.is_none_or(|reason| reason.contains(key)), "{text}");
-        }
-        let sums = || SiteSums {
-            rows: 49,
-            tokens: vec![("a".to_owned(), 5), ("b".to_owned(), 4)],
-            ..SiteSums::default()
-        };
-        let refused = policy("statistics_rows_min = 50").told(sums()).expect_err("too few");
-        assert!(refused.contains("statistics_rows_min is 50"), "{refused}");
-        assert!(!refused.contains("49"), "{refused}");
-        assert_eq!(policy("statistics_rows_min = 49").told(sums()), Ok(sums()));
-        let told = policy("token_count_min = 5").told(sums()).expect("enough rows");
-        assert_eq!((told.tokens, told.left_out), (vec![("a".to_owned(), 5)], 4));
-    }
-
-    #[test]
-    fn hours_may_span_midnight() {
-        let at = |hour: u64, minute: u64| {
-            SystemTime::UNIX_EPOCH
-                + Duration::from_secs(86_400 * 20_000 + (hour * 60 + minute) * 60)
-        };
-        let night = policy("hours_utc = \"20:00-06:30\"");
-        for (hour, minute, open) in [(20, 0, true), (23, 59, true), (6, 29, true), (6, 30, false)] {
-            assert_eq!(night.closed_for(at(hour, minute)).is_none(), open, "{hour}:{minute}");
-        }
-        assert_eq!(night.closed_for(at(19, 0)), Some(Duration::from_secs(3600)));
-        let day = policy("hours_utc = \"08:00-17:00\"");
-        assert_eq!(day.closed_for(at(17, 0)), Some(Duration::from_secs(15 * 3600)));
-        assert_eq!(day.closed_for(at(8, 0)), None);
-    }
-
-    #[test]
-    fn faults_are_named() {
-        let text = "jobs = []\noperators = [3]\nhours_utc = \"8-17\"\nlocal_epochs_max = 0\n";
-        let faults = read_document(text, 1000, Policy::read).expect_err("faulty").to_string();
-        for part in ["jobs:", "operators[0]", "hours_utc", "local_epochs_max"] {
-            assert!(faults.contains(part), "{part}: {faults}");
-        }
-    }
-}
+mod tests;

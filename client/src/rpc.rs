@@ -2,13 +2,15 @@
 
 mod enroll;
 mod fetch;
+mod proxy;
 mod remote;
 mod upload;
 
 pub(crate) use enroll::keep_fresh;
 pub use enroll::{EnrollError, enroll, renew};
 pub(crate) use fetch::fetch;
-pub use remote::{AddressError, Link, Remote, is_secure};
+pub use proxy::{Egress, Proxy, ProxyError};
+pub use remote::{AddressError, Link, Place, Remote, is_secure};
 pub(crate) use upload::{Outgoing, upload};
 
 use std::time::Duration;

@@ -50,9 +50,34 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> SpoolError + '_ {
     move |source| SpoolError::Io { path: path.to_owned(), source }
 }
 
+/// A fault of this machine, for the site's log; what the coordinator may hear of it names no path.
+pub(crate) fn local(error: &dyn std::fmt::Display) -> String {
+    tracing::error!(%error, "this machine's own fault");
+    "this site's machine failed: its log says where".to_owned()
+}
+
+/// What a finished update is of. A later process asks the site's policy by it again, and writes the
+/// ledger's line, before it sends a byte.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) job: String,
+    pub(crate) round: u32,
+    pub(crate) submitted_by: String,
+    /// The job's spec, verbatim.
+    pub(crate) spec: String,
+}
+
+/// An update that an earlier process finished and has no receipt for.
+pub(crate) struct LeftOver {
+    pub(crate) task: TaskId,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) origin: Origin,
+}
+
 /// What stands beside a finished update.
 #[derive(Serialize, Deserialize)]
 struct Manifest {
+    origin: Origin,
     digest: Digest,
     bytes: u64,
     parts: Vec<Digest>,
@@ -127,9 +152,11 @@ impl Spool {
         schema: &Schema,
     ) -> Result<Option<ParameterSet>, String> {
         let path = self.checkpoint_path(digest);
-        let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let unread =
+            |error: std::io::Error| local(&SpoolError::Io { path: path.clone(), source: error });
+        let bytes = fs::read(&path).map_err(unread)?;
         if Digest::of(&bytes) != digest {
-            fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            fs::remove_file(&path).map_err(unread)?;
             return Ok(None);
         }
         let parameters = checkpoint::decode(&bytes).map_err(|error| error.to_string())?;
@@ -159,13 +186,16 @@ impl Spool {
     }
 
     /// A finished update of this task.
-    pub(crate) fn finished(&self, task: &TaskId) -> Option<Outgoing> {
+    pub(crate) fn finished(&self, task: &TaskId) -> Option<LeftOver> {
         let dir = self.task_dir(task);
         let text = fs::read(dir.join("manifest.json")).ok()?;
         let manifest: Manifest = serde_json::from_slice(&text).ok()?;
         let path = dir.join("update.bin");
         let whole = fs::metadata(&path).is_ok_and(|m| m.len() == manifest.bytes);
-        whole.then(|| manifest.outgoing(task, path))
+        let origin = manifest.origin.clone();
+        let left =
+            || LeftOver { task: task.clone(), outgoing: manifest.outgoing(task, path), origin };
+        whole.then(left)
     }
 
     /// Writes a finished update and makes it durable; only then may a byte of it be sent.
@@ -174,6 +204,7 @@ impl Spool {
         task: &TaskId,
         schema: &Schema,
         trained: Trained,
+        origin: Origin,
     ) -> Result<Outgoing, SpoolError> {
         let dir = self.task_dir(task);
         fs::create_dir_all(&dir).map_err(at(&dir))?;
@@ -189,6 +220,7 @@ impl Spool {
         failpoint!("spool.update.written");
         let sums = hasher.finish();
         let manifest = Manifest {
+            origin,
             digest: sums.digest(),
             bytes: sums.len,
             parts: sums.parts,
@@ -224,14 +256,14 @@ impl Spool {
     }
 
     /// Updates that an earlier process finished and has no receipt for.
-    pub(crate) fn left_over(&self) -> Vec<(TaskId, Outgoing)> {
+    pub(crate) fn left_over(&self) -> Vec<LeftOver> {
         let Ok(entries) = fs::read_dir(self.root.join("tasks")) else { return Vec::new() };
         let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
         let tasks: Vec<TaskId> = names.filter_map(|name| name.parse().ok()).collect();
         let mut left = Vec::new();
         for task in tasks {
             match self.finished(&task) {
-                Some(outgoing) => left.push((task, outgoing)),
+                Some(one) => left.push(one),
                 None => self.forget(&task),
             }
         }

@@ -32,6 +32,8 @@ pub struct Order<'a> {
     pub client: &'a ClientName,
     /// Where to start.
     pub checkpoint: &'a ParameterSet,
+    /// The data set to read, by its name; the first that serves the spec where none is named.
+    pub data: Option<&'a str>,
 }
 
 /// What a trainer gives.
@@ -69,12 +71,18 @@ pub trait Trainer: Send + Sync {
     /// When told to stop, or when it cannot.
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError>;
 
-    /// Sums the rows to train on, as a job asks for them before its first round.
+    /// Sums the rows to train on (of `data`, where the site says which set), as a job asks for them
+    /// before its first round.
     ///
     /// # Errors
     /// When told to stop, or when it cannot.
-    fn statistics(&self, spec: &JobSpec, control: &dyn Control) -> Result<SiteSums, TrainerError> {
-        let _ = (spec, control);
+    fn statistics(
+        &self,
+        spec: &JobSpec,
+        data: Option<&str>,
+        control: &dyn Control,
+    ) -> Result<SiteSums, TrainerError> {
+        let _ = (spec, data, control);
         Err(TrainerError::Unfit("this site's trainer has no sums to give".to_owned()))
     }
 

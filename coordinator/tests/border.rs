@@ -100,6 +100,7 @@ impl Update {
                 top_k: 5,
                 scores: [vec![5], vec![0; 1023]].concat(),
                 values: vec![],
+                withheld: false,
             }),
         }
     }
@@ -154,6 +155,7 @@ impl World {
                 vocabulary: 0,
             }],
             wait_ms,
+            reconsider: false,
         };
         match self.participants().poll(request).await.expect("polled").into_inner().answer {
             Some(v1::poll_response::Answer::Task(task)) => Some(task),

@@ -272,6 +272,12 @@ impl Section {
         }
     }
 
+    /// Whether the key holds a table.
+    #[must_use]
+    pub fn is_table(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(Value::is_table)
+    }
+
     /// A list, if it is there: each value with its path.
     pub fn optional_list(&mut self, key: &str) -> Option<Vec<(String, Value)>> {
         let list = self.take_as(key, "a list", |v| v.as_array().cloned())?;

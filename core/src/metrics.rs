@@ -4,11 +4,14 @@
 //! [`Metrics`] are computed from the sum, so a federated F1 is the F1 of all examples together,
 //! which a mean of the clients' F1 is not.
 
+mod error;
 mod scores;
 mod values;
+mod withheld;
 
 use serde::{Deserialize, Serialize};
 
+pub use error::StatisticsError;
 pub use scores::{ClassScores, Metrics, ValueScores};
 pub use values::ValueSums;
 
@@ -66,6 +69,9 @@ pub struct Statistics {
     /// Sums for each predicted number.
     #[serde(default)]
     pub values: Vec<ValueSums>,
+    /// How many clients' sums are not in here: their sites withhold them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub withheld: u32,
 }
 
 /// One classified example.
@@ -81,67 +87,6 @@ pub struct Scored {
     pub score: f64,
     /// The loss.
     pub loss: f64,
-}
-
-/// Why statistics are not what they say.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StatisticsError {
-    /// A number of classes out of bounds.
-    #[error("expected 1 to {CLASSES_MAX} classes, found {0}")]
-    Classes(u32),
-    /// A matrix of another size.
-    #[error("expected a confusion matrix of {expected} counts, found {found}")]
-    Size {
-        /// The square of the number of classes.
-        expected: usize,
-        /// The counts that came.
-        found: usize,
-    },
-    /// More examples than the sums have room for.
-    #[error("expected at most {EXAMPLES_MAX} examples, found {0}")]
-    Examples(u64),
-    /// The matrix does not add up to the examples.
-    #[error("expected a confusion matrix that adds up to {examples} examples, found {found}")]
-    Sum {
-        /// The examples that the statistics name.
-        examples: u64,
-        /// The matrix's sum; `u64::MAX` where it is larger.
-        found: u64,
-    },
-    /// A loss that so many examples cannot have.
-    #[error("expected a loss sum of at most ±{bound}, found {found}")]
-    Loss {
-        /// What that many examples can have.
-        bound: i64,
-        /// The sum that came.
-        found: i64,
-    },
-    /// A class that does not exist.
-    #[error("expected a class below {classes}, found {found}")]
-    Class {
-        /// How many classes there are.
-        classes: u32,
-        /// The label or prediction that came.
-        found: u32,
-    },
-    /// Statistics of two different problems.
-    #[error("expected statistics of {expected:?} to merge, found {found:?}")]
-    Merge {
-        /// What is counted here.
-        expected: Measure,
-        /// What is counted there.
-        found: Measure,
-    },
-    /// A count that the others exclude.
-    #[error("expected {field} of {expected}, found {found}")]
-    Count {
-        /// The count's name.
-        field: &'static str,
-        /// What the others allow.
-        expected: String,
-        /// What came.
-        found: u64,
-    },
 }
 
 impl Statistics {
@@ -280,6 +225,7 @@ impl Statistics {
         }
         // Nothing below can overflow: both sides are checked and the examples are bounded.
         self.examples = examples;
+        self.withheld = self.withheld.saturating_add(other.withheld);
         self.loss_sum += other.loss_sum;
         self.correct += other.correct;
         self.top_k += other.top_k;
@@ -372,6 +318,10 @@ impl Statistics {
     pub fn metrics(&self) -> Option<Metrics> {
         Metrics::of(self)
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 fn matrix_size(classes: u32) -> Result<usize, StatisticsError> {

@@ -10,7 +10,6 @@ use tributary_core::spec::data::DataKind;
 use super::array::{ArrayConfig, ArrayTarget};
 use super::clients::{Clients, Whose, distinct_files, read_groups, stem};
 use super::config::{CifarFiles, Format, IdxFiles, Parts, SourceConfig, WavConfig};
-use super::error::listed;
 use super::images::Frame;
 use super::label::LabelMap;
 use super::loaded::{Loaded, Notes};
@@ -169,8 +168,9 @@ pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError>
 fn chosen(name: &String, clients: &[String]) -> Result<u32, DataError> {
     let at = clients.binary_search(name).map_err(|_| DataError::Unfit {
         what: "list of clients",
-        expected: format!("the client {name:?}"),
-        found: listed(clients),
+        expected: "the client that [data] names".to_owned(),
+        // Who the rows are of stays with the site.
+        found: format!("{} others", clients.len()),
         advice: "correct `client` in [data], or name a `client_column`".into(),
     })?;
     // Clients are bounded far below u32.

@@ -227,7 +227,8 @@ fn agree(own: Vec<String>, given: Option<&[String]>) -> Result<Vec<String>, Data
     Err(DataError::Unfit {
         what: "list of tokens",
         expected: format!("{} as the job's entry {at}", entry(given)),
-        found: entry(&own),
+        // The site's own words stay with the site.
+        found: format!("another, in a list of {} entries", own.len()),
         advice: "take the list out of [data.tokens], so that the job's is used".into(),
     })
 }

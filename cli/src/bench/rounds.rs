@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tributary_client::agent::{Agent, AgentConfig};
 use tributary_client::observer::Log;
+use tributary_client::rpc::Egress;
 use tributary_client::trainer::{Control, Order, Trained, Trainer, TrainerError};
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::Config;
@@ -183,7 +184,8 @@ pub(crate) async fn serve(dir: &Path, database: Option<String>) -> anyhow::Resul
 
 /// A client's process: a real agent whose trainer only makes an update.
 pub(crate) async fn echo(at: &str, name: &str, dir: PathBuf, features: u32) -> anyhow::Result<()> {
-    let config = AgentConfig { coordinator: at.to_owned(), name: name.parse()?, state_dir: dir };
+    let (coordinator, egress) = (at.to_owned(), Egress::default());
+    let config = AgentConfig { coordinator, name: name.parse()?, state_dir: dir, egress };
     let agent = Agent::new(config, Arc::new(Echo { features }), Arc::new(Log));
     Ok(Box::pin(agent.run(CancellationToken::new())).await?)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use tributary_client::config::ClientConfig;
+use tributary_client::config::{ClientConfig, DataConfig};
 use tributary_core::name::ClientName;
 use tributary_core::prg::Prg;
 use tributary_core::spec::JobSpec;
@@ -103,7 +103,11 @@ fn bound(args: &DemoArgs, spec: &JobSpec, config: &Path, folder: &Path) -> anyho
         .with_context(|| format!("cannot read {}", config.display()))?;
     let site = ClientConfig::parse(&text, folder)
         .map_err(|faults| anyhow::anyhow!("{}: {faults}", config.display()))?;
-    let opened = open(&site.data.source, &Wanted::by_job(spec))?;
+    let named = |set: &&DataConfig| spec.data.name.as_ref().is_none_or(|name| set.name == *name);
+    // Where the site's name is another, the demo's own site has the job's.
+    let set = site.data.iter().find(named).or(site.data.first());
+    let set = set.context("the file names no data set")?;
+    let opened = open(&set.source, &Wanted::by_job(spec))?;
     let (kind, names) = (opened.kind, opened.clients);
     let train = opened.train.context("there are no rows to train on: name `file` or `images`")?;
     let train = first_rows(train, args.rows)?;
@@ -115,7 +119,7 @@ fn bound(args: &DemoArgs, spec: &JobSpec, config: &Path, folder: &Path) -> anyho
         let clients = args.clients.unwrap_or(CLIENTS_DEFAULT) as usize;
         deal(train, held_out, &args.partition, clients, spec.seed, &title)?
     };
-    (shares.kind, shares.name) = (kind, site.data.name);
+    (shares.kind, shares.name) = (kind, set.name.clone());
     Ok(shares)
 }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_client::agent::{Agent, AgentConfig};
 use tributary_client::observer::Observer;
+use tributary_client::rpc::Egress;
 use tributary_client::trainer::LocalTrainer;
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::Config;
@@ -63,6 +64,7 @@ impl Federation {
                 coordinator: self.at.clone(),
                 name: site.parse()?,
                 state_dir: dir.join("clients").join(&site),
+                egress: Egress::default(),
             };
             let agent = Agent::new(config, Arc::new(trainer), observer);
             let stop = self.stop.clone();

@@ -7,9 +7,10 @@ use serde::Serialize;
 use tributary_client::rpc;
 use tributary_core::identity::Role;
 use tributary_proto::v1;
+use zeroize::Zeroizing;
 
 use crate::args::{EnrollArgs, Output, Token};
-use crate::connect::{federation, said};
+use crate::connect::{federation, place, said};
 use crate::jobs::print_json;
 use crate::table::{Align, Table};
 
@@ -32,7 +33,7 @@ pub(crate) async fn enroll(at: &str, args: EnrollArgs, dir: &Path) -> anyhow::Re
     let token = match (args.token, args.token_file) {
         (Some(token), _) => token,
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path);
+            let text = std::fs::read_to_string(&path).map(Zeroizing::new);
             text.with_context(|| format!("cannot read {}", path.display()))?.parse()?
         }
         (None, None) => bail!("expected --token or --token-file"),
@@ -40,7 +41,7 @@ pub(crate) async fn enroll(at: &str, args: EnrollArgs, dir: &Path) -> anyhow::Re
     if token.role == Role::Client {
         bail!("this token is a client's: `tributary-client enroll` takes it, where the data is");
     }
-    let credential = rpc::enroll(at, &token, dir).await?;
+    let credential = rpc::enroll(place(at), &token, dir).await?;
     println!("{}", credential.identity());
     eprint_hint(at);
     Ok(())

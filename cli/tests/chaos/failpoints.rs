@@ -2,12 +2,14 @@
 //! one takes up, of a client, of the database. Behind each the job comes to the bytes of an
 //! undisturbed one.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tributary_client::failpoint::FAILPOINTS as CLIENT;
+use tributary_client::ledger::verify;
 use tributary_coordinator::failpoint::FAILPOINTS as COORDINATOR;
 
-use crate::world::{World, spec};
+use crate::world::{SITES, World, spec};
 use crate::{plan, postgres};
 
 const ROUNDS: u32 = 3;
@@ -26,6 +28,7 @@ fn spec_for(point: &str) -> String {
 fn digests(world: &World, key: &str) -> Vec<String> {
     let job = world.submit(&spec_for(key), key).expect("submitted");
     world.finish(&job).unwrap_or_else(|error| panic!("{key}: {error:#}"));
+    ledgers_tell(world, &job, key);
     world.digests(&job).expect("digests")
 }
 
@@ -42,6 +45,34 @@ impl Undisturbed {
     fn at(&self, point: &str) -> &[String] {
         &self.0[usize::from(point.starts_with("sums."))]
     }
+}
+
+/// Every update that was accepted left its site with one line in the site's ledger, and no other.
+fn ledgers_tell(world: &World, job: &str, key: &str) {
+    let mut lines = BTreeMap::new();
+    for i in 0..SITES {
+        let name = format!("site-{i}");
+        let state = world.folder().join(&name).join("state");
+        let verified = verify(&state, |entry| {
+            if entry.what == "update" {
+                *lines.entry((name.clone(), entry.task)).or_insert(0) += 1;
+            }
+        });
+        verified.unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+    let mut accepted = 0;
+    for round in 1..=ROUNDS {
+        let round = world.ask(&["round", job, &round.to_string()]).expect("a round");
+        for task in round["tasks"].as_array().expect("tasks") {
+            let text = |key: &str| task[key].as_str().unwrap_or_default().to_owned();
+            if text("state") == "accepted" {
+                let told = lines.get(&(text("client"), text("task_id")));
+                assert_eq!(told, Some(&1), "{key}: lines of {task}");
+                accepted += 1;
+            }
+        }
+    }
+    assert_eq!(accepted, ROUNDS as usize * SITES, "{key}");
 }
 
 fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {

@@ -131,6 +131,7 @@ async fn uploads_of_one_client_are_counted_and_a_lying_header_is_refused() {
                 top_k: 5,
                 scores: [vec![5], vec![0; 1023]].concat(),
                 values: vec![],
+                withheld: false,
             }),
         }
     };
@@ -225,6 +226,7 @@ pub(crate) fn update_of(name: &str, task: &v1::Task, values: &[f32]) -> Messages
             top_k: 5,
             scores: [vec![5], vec![0; 1023]].concat(),
             values: vec![],
+            withheld: false,
         }),
     };
     let chunk = v1::UploadChunk { part: 0, data: bytes.into() };

@@ -140,6 +140,7 @@ fn honest(path: &str, task: &v1::Task, job: &str) -> Vec<Bytes> {
             software: "x".to_owned(),
             bindings: vec![v1::Binding::default()],
             wait_ms: 0,
+            reconsider: false,
         }
         .encode_to_vec()),
         "Heartbeat" => {

@@ -197,6 +197,7 @@ impl Somebody {
                 vocabulary: 0,
             }],
             wait_ms,
+            reconsider: false,
         };
         match self.participant().poll(request).await?.into_inner().answer {
             Some(v1::poll_response::Answer::Task(task)) => Ok(Some(task)),

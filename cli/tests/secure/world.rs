@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -36,16 +37,39 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub(crate) fn succeed(mut command: Command) -> String {
+/// What short-lived processes said, errors and logs; tokens pass just there.
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The lines that short-lived processes of every test of this binary said.
+pub(crate) fn said_in_passing() -> Vec<String> {
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Runs a command to its end, keeping what it says.
+fn end(command: &mut Command) -> Output {
     let output: Output = command.output().expect("it runs");
+    let lines = text(&output.stderr).lines().map(str::to_owned).collect::<Vec<_>>();
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    output
+}
+
+pub(crate) fn succeed(mut command: Command) -> String {
+    let output = end(&mut command);
     assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
 pub(crate) fn fail(mut command: Command) -> String {
-    let output: Output = command.output().expect("it runs");
+    let output = end(&mut command);
     assert!(!output.status.success(), "{command:?} should fail: {}", text(&output.stdout));
     text(&output.stderr)
+}
+
+/// The certificates in an identity's file.
+pub(crate) fn certificates(identity: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(identity).unwrap_or_default();
+    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    blocks.map(|block| block.trim().to_owned()).collect()
 }
 
 impl World {
@@ -121,8 +145,13 @@ impl World {
 
     /// The operator's tool, as somebody, at a replica.
     pub(crate) fn tributary(&self, args: &[&str], who: &str, replica: usize) -> Command {
+        self.tributary_at(&self.at(replica), args, who)
+    }
+
+    /// The operator's tool, with a coordinator's address as somebody else knows it.
+    pub(crate) fn tributary_at(&self, address: &str, args: &[&str], who: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
-        command.args(args).args(["--coordinator", &self.at(replica)]);
+        command.args(args).args(["--coordinator", address]);
         command.arg("--identity").arg(self.path(who));
         command.env("RUST_LOG", self.log).env("NO_COLOR", "1");
         command
@@ -156,9 +185,14 @@ impl World {
         command
     }
 
+    /// Starts the agent of an enrolled site.
+    pub(crate) fn start_site(&mut self, config: &Path) {
+        self.clients.push(Process::spawn(self.client(&["run"], config)).expect("spawn"));
+    }
+
     pub(crate) fn run_site(&mut self, i: usize, sites: usize, more: &str) -> PathBuf {
         let config = self.enroll_site(i, sites, more);
-        self.clients.push(Process::spawn(self.client(&["run"], &config)).expect("spawn"));
+        self.start_site(&config);
         config
     }
 
@@ -192,9 +226,15 @@ impl World {
         })
     }
 
-    /// Everything that any process said.
+    /// Everything that any process said, those included that ended long ago.
     pub(crate) fn said(&self) -> Vec<String> {
-        self.coordinators.iter().chain(&self.clients).flat_map(Process::lines).collect()
+        let running = self.coordinators.iter().chain(&self.clients).flat_map(Process::lines);
+        running.chain(said_in_passing()).collect()
+    }
+
+    /// The port of a replica.
+    pub(crate) fn port(&self, replica: usize) -> u16 {
+        self.ports[replica]
     }
 }
 

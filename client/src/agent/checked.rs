@@ -1,4 +1,4 @@
-//! A task's message, checked before anything is done for it, and what of it the ledger tells.
+//! A task's message, checked before anything is done for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tributary_core::spec::JobSpec;
 use tributary_proto::convert::kind_from_wire;
 use tributary_proto::v1;
 
-use crate::ledger::Departure;
+use crate::spool::Origin;
 
 /// The shortest and the longest time between heartbeats, whatever the coordinator asks for.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u32> = 50..=60_000;
@@ -18,10 +18,8 @@ const HEARTBEAT_MS: std::ops::RangeInclusive<u32> = 50..=60_000;
 /// A task whose message has been checked.
 pub(super) struct Checked {
     pub(super) id: TaskId,
-    pub(super) job: String,
-    pub(super) submitted_by: String,
+    pub(super) origin: Origin,
     pub(super) kind: TaskKind,
-    pub(super) round: u32,
     pub(super) spec: Arc<JobSpec>,
     pub(super) checkpoint: Digest,
     pub(super) checkpoint_bytes: u64,
@@ -48,10 +46,13 @@ pub(super) fn check(task: v1::Task) -> Result<Checked, String> {
     let millis = task.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
     Ok(Checked {
         id,
-        job: task.job_id,
-        submitted_by: task.submitted_by,
+        origin: Origin {
+            job: task.job_id,
+            round: task.round,
+            submitted_by: task.submitted_by,
+            spec: task.spec,
+        },
         kind,
-        round: task.round,
         spec: Arc::new(spec),
         checkpoint,
         checkpoint_bytes: task.checkpoint_bytes,
@@ -72,27 +73,4 @@ fn with_constants(spec: JobSpec, kind: TaskKind, task: &v1::Task) -> Result<JobS
         return Err("the digest of the constants is not the task's".to_owned());
     }
     spec.with_constants(&task.constants).map_err(|error| error.to_string())
-}
-
-impl Checked {
-    /// The ledger's line of a result of this task.
-    pub(super) fn departure(
-        &self,
-        what: &'static str,
-        coordinator: &str,
-        (content, bytes): (Digest, u64),
-        examples: u64,
-    ) -> Departure {
-        Departure {
-            what,
-            coordinator: coordinator.to_owned(),
-            job: self.job.clone(),
-            round: self.round,
-            task: self.id.to_string(),
-            spec: self.spec.digest,
-            content,
-            bytes,
-            examples,
-        }
-    }
 }

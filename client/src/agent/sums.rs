@@ -8,6 +8,7 @@ use tributary_proto::v1;
 
 use super::AgentError;
 use super::checked::Checked;
+use super::leaving::Product;
 use super::pulse::Pulse;
 use super::work::{Outcome, Work};
 use crate::failpoint::failpoint;
@@ -20,16 +21,19 @@ impl Work<'_> {
     pub(super) async fn sums(
         &self,
         task: &Checked,
+        data: Option<String>,
         pulse: &Arc<Pulse>,
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
         let policy = &self.agent.policy;
         if let Some(reason) = policy.refuses_statistics(&task.spec) {
-            return self.unable(task.id.as_str(), reason, true, stop).await;
+            return self.tell(task, reason, true, stop).await;
         }
         let (trainer, spec) = (self.agent.trainer.clone(), task.spec.clone());
         let follow = self.follow(pulse, stop);
-        let running = tokio::task::spawn_blocking(move || trainer.statistics(&spec, &follow));
+        let running = tokio::task::spawn_blocking(move || {
+            trainer.statistics(&spec, data.as_deref(), &follow)
+        });
         let summed = running.await;
         let summed = summed.unwrap_or_else(|error| Err(TrainerError::Unable(error.to_string())));
         let sums = match summed {
@@ -38,11 +42,12 @@ impl Work<'_> {
         };
         let sums = match policy.told(sums) {
             Ok(sums) => sums,
-            Err(reason) => return self.unable(task.id.as_str(), reason, true, stop).await,
+            Err(reason) => return self.tell(task, reason, true, stop).await,
         };
         failpoint!("sums.computed");
         let content = (sums.digest(), sums.encode().len() as u64);
-        self.record(task, "sums", content, sums.rows)?;
+        let result = Product { what: "sums", content, examples: sums.rows, withheld: false };
+        self.record(&task.origin, task.id.as_str(), task.spec.digest, &result)?;
         failpoint!("sums.ledger.written");
         let request = v1::SubmitStatisticsRequest {
             caller: self.me.caller(),

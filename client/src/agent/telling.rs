@@ -40,36 +40,6 @@ impl Work<'_> {
         .await
     }
 
-    pub(super) async fn unable(
-        &self,
-        task: &str,
-        reason: String,
-        refused_by_site: bool,
-        stop: &CancellationToken,
-    ) -> Result<Outcome, AgentError> {
-        let request = v1::ReportFailureRequest {
-            refused_by_site,
-            caller: self.me.caller(),
-            task_id: task.to_owned(),
-            reason: reason.clone(),
-        };
-        let pulse = Arc::new(Pulse::default());
-        let outcome = self
-            .until_answered(stop, &pulse, || {
-                let mut client = self.client.clone();
-                let request = request.clone();
-                async move {
-                    limited(CALL, client.report_failure(request)).await?;
-                    Ok(String::new())
-                }
-            })
-            .await?;
-        Ok(match outcome {
-            Outcome::Stopped => Outcome::Stopped,
-            _ => Outcome::Dropped(reason),
-        })
-    }
-
     /// Calls until there is an answer; a coordinator that is away is waited for without limit.
     pub(super) async fn until_answered<F>(
         &self,

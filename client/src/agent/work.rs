@@ -12,13 +12,14 @@ use tributary_proto::convert::statistics_to_wire;
 use tributary_proto::v1;
 
 use super::checked::{Checked, check};
+use super::leaving::Product;
 use super::pulse::{Follow, Pulse};
 use super::{Agent, AgentError};
 use crate::failpoint::failpoint;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::Ledger;
 use crate::observer::AgentEvent;
-use crate::rpc::{Backoff, CALL, CallError, Client, Me, Outgoing, fetch, limited};
-use crate::spool::Spool;
+use crate::rpc::{Backoff, CALL, CallError, Client, Me, fetch, limited};
+use crate::spool::{LeftOver, Spool, local};
 use crate::trainer::{Control, Order, Trainer, TrainerError};
 
 /// How a task ended for this client.
@@ -31,6 +32,12 @@ pub(super) enum Outcome {
     Stopped,
 }
 
+/// Where a trainer begins: the checkpoint, and the data set that the policy lets it read.
+struct Start {
+    checkpoint: ParameterSet,
+    data: Option<String>,
+}
+
 /// An agent at work.
 pub(super) struct Work<'a> {
     pub(super) agent: &'a Agent,
@@ -41,18 +48,6 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Sends what an earlier process finished and has no receipt for.
-    pub(super) async fn settle(&self, stop: &CancellationToken) -> Result<(), AgentError> {
-        for (task, outgoing) in self.spool.left_over() {
-            let pulse = Arc::new(Pulse::default());
-            let outcome = self.send(&task, &outgoing, &pulse, stop).await?;
-            if !matches!(outcome, Outcome::Stopped) {
-                self.spool.forget(&task);
-            }
-        }
-        Ok(())
-    }
-
     /// Does a task. Errors of the way are tried again; only what ends the agent comes back.
     pub(super) async fn perform(
         &self,
@@ -62,19 +57,20 @@ impl Work<'_> {
         let id = task.task_id.clone();
         let checked = match check(task) {
             Ok(checked) => checked,
-            Err(reason) => return self.unable(&id, reason, false, stop).await,
+            Err(reason) => return self.unable((&id, None), reason, false, stop).await,
         };
-        if let Some(reason) = self.agent.policy.refuses(&checked.spec, &checked.submitted_by) {
-            return self.unable(&id, reason, true, stop).await;
-        }
+        let data = match self.agent.agrees(&checked.spec, &checked.origin.submitted_by) {
+            Ok(data) => data,
+            Err(reason) => return self.tell(&checked, reason, true, stop).await,
+        };
         self.agent.observer.event(AgentEvent::Task {
             kind: checked.kind.word(),
             job: checked.spec.name.clone(),
-            round: checked.round,
+            round: checked.origin.round,
         });
         let pulse = Arc::new(Pulse::default());
         let beating = self.beat(&checked, pulse.clone());
-        let outcome = self.work(&checked, &pulse, stop).await;
+        let outcome = self.work(&checked, data, &pulse, stop).await;
         beating.abort();
         if pulse.superseded.load(Ordering::Relaxed) {
             return Err(AgentError::Superseded(self.agent.config.name.clone()));
@@ -91,16 +87,21 @@ impl Work<'_> {
     async fn work(
         &self,
         task: &Checked,
+        data: Option<String>,
         pulse: &Arc<Pulse>,
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
-        if let Some(outgoing) = self.spool.finished(&task.id) {
-            self.record(task, "update", (outgoing.digest, outgoing.bytes), outgoing.examples)?;
-            return self.send(&task.id, &outgoing, pulse, stop).await;
+        if let Some(left) = self.spool.finished(&task.id) {
+            return self.send_recorded(&left, task.spec.digest, pulse, stop).await;
+        }
+        if task.kind == TaskKind::Evaluate
+            && let Err(reason) = self.agent.may_evaluate(data.as_deref())
+        {
+            return self.tell(task, reason, false, stop).await;
         }
         failpoint!("task.received");
         if task.kind == TaskKind::Statistics {
-            return self.sums(task, pulse, stop).await;
+            return self.sums(task, data, pulse, stop).await;
         }
         let checkpoint = match self.checkpoint(task, pulse, stop).await? {
             Ok(checkpoint) => checkpoint,
@@ -108,17 +109,23 @@ impl Work<'_> {
         };
         failpoint!("task.fetched");
         if task.kind == TaskKind::Evaluate {
-            return self.evaluate(task, checkpoint, pulse, stop).await;
+            return self.evaluate(task, Start { checkpoint, data }, pulse, stop).await;
         }
-        match self.train(task, checkpoint, pulse, stop).await {
-            Ok(outgoing) => {
-                let content = (outgoing.digest, outgoing.bytes);
-                self.record(task, "update", content, outgoing.examples)?;
-                failpoint!("ledger.written");
-                self.send(&task.id, &outgoing, pulse, stop).await
-            }
+        match self.train(task, Start { checkpoint, data }, pulse, stop).await {
+            Ok(finished) => self.send_recorded(&finished, task.spec.digest, pulse, stop).await,
             Err(error) => self.failed(task, error, stop).await,
         }
+    }
+
+    /// Tells the coordinator why this task has no result.
+    pub(super) async fn tell(
+        &self,
+        task: &Checked,
+        reason: String,
+        refused_by_site: bool,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, AgentError> {
+        self.unable((task.id.as_str(), Some(&task.origin)), reason, refused_by_site, stop).await
     }
 
     /// A trainer's error, told to the coordinator: data that do not fit are this site's refusal, so
@@ -134,19 +141,7 @@ impl Work<'_> {
             TrainerError::Unable(reason) => (reason, false),
             TrainerError::Unfit(reason) => (reason, true),
         };
-        self.unable(task.id.as_str(), reason, refused, stop).await
-    }
-
-    /// Writes down that a result leaves the machine, before a byte of it does.
-    pub(super) fn record(
-        &self,
-        task: &Checked,
-        what: &'static str,
-        content: (Digest, u64),
-        examples: u64,
-    ) -> Result<(), LedgerError> {
-        let coordinator = &self.agent.config.coordinator;
-        self.ledger.record(task.departure(what, coordinator, content, examples))
+        self.tell(task, reason, refused, stop).await
     }
 
     pub(super) fn cancelled(&self, stop: &CancellationToken) -> Outcome {
@@ -181,7 +176,7 @@ impl Work<'_> {
                     Ok(Some(parameters)) => return Ok(Ok(parameters)),
                     Ok(None) => CallError::Away("the checkpoint was damaged".to_owned(), None),
                     Err(reason) => {
-                        let outcome = self.unable(task.id.as_str(), reason, false, stop).await?;
+                        let outcome = self.tell(task, reason, false, stop).await?;
                         return Ok(Err(outcome));
                     }
                 },
@@ -207,23 +202,24 @@ impl Work<'_> {
             spool.trim_checkpoints();
             parameters
         };
-        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
+        tokio::task::spawn_blocking(read).await.map_err(|error| local(&error))?
     }
 
     async fn train(
         &self,
         task: &Checked,
-        checkpoint: ParameterSet,
+        start: Start,
         pulse: &Arc<Pulse>,
         stop: &CancellationToken,
-    ) -> Result<Outgoing, TrainerError> {
-        let (spool, id) = (self.spool.clone(), task.id.clone());
-        self.with_trainer(task, checkpoint, pulse, stop, move |trainer, order, control| {
+    ) -> Result<LeftOver, TrainerError> {
+        let (spool, id, origin) = (self.spool.clone(), task.id.clone(), task.origin.clone());
+        self.with_trainer(task, start, pulse, stop, move |trainer, order, control| {
             let trained = trainer.train(order, control)?;
             failpoint!("task.trained");
-            spool
-                .finish(&id, order.spec.model.schema(), trained)
-                .map_err(|error| TrainerError::Unable(error.to_string()))
+            let outgoing = spool
+                .finish(&id, order.spec.model.schema(), trained, origin.clone())
+                .map_err(|error| TrainerError::Unable(local(&error)))?;
+            Ok(LeftOver { task: id, outgoing, origin })
         })
         .await
     }
@@ -231,12 +227,12 @@ impl Work<'_> {
     async fn evaluate(
         &self,
         task: &Checked,
-        checkpoint: ParameterSet,
+        start: Start,
         pulse: &Arc<Pulse>,
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
         let scored = self
-            .with_trainer(task, checkpoint, pulse, stop, |trainer, order, control| {
+            .with_trainer(task, start, pulse, stop, |trainer, order, control| {
                 trainer.evaluate(order, control)
             })
             .await;
@@ -244,9 +240,17 @@ impl Work<'_> {
             Ok(statistics) => statistics,
             Err(error) => return self.failed(task, error, stop).await,
         };
+        if let Some(reason) = self.agent.policy.keeps(statistics.examples) {
+            return self.tell(task, reason, false, stop).await;
+        }
         let text = serde_json::to_vec(&statistics).unwrap_or_default();
-        let content = (Digest::of(&text), text.len() as u64);
-        self.record(task, "statistics", content, statistics.examples)?;
+        let product = Product {
+            what: "statistics",
+            content: (Digest::of(&text), text.len() as u64),
+            examples: statistics.examples,
+            withheld: statistics.withheld > 0,
+        };
+        self.record(&task.origin, task.id.as_str(), task.spec.digest, &product)?;
         let request = v1::SubmitEvaluationRequest {
             caller: self.me.caller(),
             task_id: task.id.to_string(),
@@ -273,7 +277,7 @@ impl Work<'_> {
     async fn with_trainer<T: Send + 'static>(
         &self,
         task: &Checked,
-        checkpoint: ParameterSet,
+        start: Start,
         pulse: &Arc<Pulse>,
         stop: &CancellationToken,
         work: impl FnOnce(&dyn Trainer, &Order<'_>, &dyn Control) -> Result<T, TrainerError>
@@ -282,12 +286,15 @@ impl Work<'_> {
     ) -> Result<T, TrainerError> {
         let trainer = self.agent.trainer.clone();
         let name: ClientName = self.agent.config.name.clone();
-        let (spec, round) = (task.spec.clone(), task.round);
+        let (spec, round) = (task.spec.clone(), task.origin.round);
         let follow = self.follow(pulse, stop);
         let running = tokio::task::spawn_blocking(move || {
-            let order = Order { spec: &spec, round, client: &name, checkpoint: &checkpoint };
+            let Start { checkpoint, data } = &start;
+            let data = data.as_deref();
+            let order = Order { spec: &spec, round, client: &name, checkpoint, data };
             work(trainer.as_ref(), &order, &follow)
         });
-        running.await.unwrap_or_else(|error| Err(TrainerError::Unable(error.to_string())))
+        // What a trainer says when it panics may repeat what stands in the site's rows.
+        running.await.unwrap_or_else(|error| Err(TrainerError::Unable(local(&error))))
     }
 }

@@ -15,7 +15,7 @@ use tributary_core::identity::Token;
 use tributary_proto::v1;
 use tributary_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 
-use super::remote::{AddressError, Link, Remote, is_secure, provider};
+use super::remote::{AddressError, Link, Place, Remote, is_secure, provider};
 use super::{Backoff, CALL, CallError, limited};
 use crate::identity::{Credential, IdentityFault, Request};
 
@@ -73,12 +73,17 @@ impl From<CallError> for EnrollError {
 ///
 /// # Errors
 /// See [`EnrollError`]; nothing is stored then.
-pub async fn enroll(address: &str, token: &Token, dir: &Path) -> Result<Credential, EnrollError> {
-    if !is_secure(address) {
-        return Err(EnrollError::Plain(address.to_owned()));
+pub async fn enroll(
+    place: impl Into<Place>,
+    token: &Token,
+    dir: &Path,
+) -> Result<Credential, EnrollError> {
+    let place = place.into();
+    if !is_secure(&place.address) {
+        return Err(EnrollError::Plain(place.address));
     }
     let pinned = Arc::new(Pinned { authority: token.authority });
-    let remote = Remote::judged(address, pinned)?;
+    let remote = Remote::judged(&place, pinned)?;
     let request = Request::new()?;
     let message = v1::EnrollRequest {
         secret: token.secret().to_vec().into(),
@@ -117,13 +122,17 @@ fn credential(request: &Request, given: v1::Credential) -> Result<Credential, Id
 ///
 /// # Errors
 /// See [`EnrollError`]; the certificate stays as it is then.
-pub async fn renew(address: &str, link: &Link, dir: &Path) -> Result<Credential, EnrollError> {
+pub async fn renew(
+    place: impl Into<Place>,
+    link: &Link,
+    dir: &Path,
+) -> Result<Credential, EnrollError> {
     let request = Request::new()?;
     let message = v1::RenewRequest { csr: request.csr.clone().into() };
     let mut client = EnrollmentServiceClient::new(link.clone());
     let answer = limited(CALL, client.renew(message)).await?;
     let credential = credential(&request, answer.credential.unwrap_or_default())?;
-    let remote = Remote::secure(address, &credential)?;
+    let remote = Remote::secure(place, &credential)?;
     credential.save(dir)?;
     link.exchange(remote.connect_lazy());
     Ok(credential)
@@ -135,7 +144,7 @@ const EXTERNAL: &str = "external_certificate";
 /// Renews whenever it is due, until stopped. A coordinator that is away is asked again; a refusal is
 /// the agent's own next call's to say.
 pub(crate) async fn keep_fresh(
-    address: String,
+    place: Place,
     link: Link,
     dir: PathBuf,
     mut due: SystemTime,
@@ -145,7 +154,7 @@ pub(crate) async fn keep_fresh(
     while !stop.is_cancelled() {
         let wait = match due.duration_since(SystemTime::now()) {
             Ok(left) if !left.is_zero() => left.min(NAP),
-            _ => match renew(&address, &link, &dir).await {
+            _ => match renew(place.clone(), &link, &dir).await {
                 Ok(credential) => {
                     backoff.reset();
                     due = credential.renew_at();

@@ -11,13 +11,13 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::{Service, ServiceExt};
 use tributary_proto::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
+use super::proxy::Egress;
 use crate::identity::Credential;
 
 /// How long a connection may take, its handshake included.
@@ -41,12 +41,42 @@ pub struct Remote {
     ways: Arc<Ways>,
 }
 
+/// Where a coordinator is, and which way leads there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub(super) address: String,
+    egress: Egress,
+}
+
+impl Place {
+    /// An address, or a list of its replicas', reached by this way out.
+    #[must_use]
+    pub fn new(address: &str, egress: Egress) -> Self {
+        Self { address: address.to_owned(), egress }
+    }
+}
+
+/// Reached directly.
+impl From<&str> for Place {
+    fn from(address: &str) -> Self {
+        Self::new(address, Egress::default())
+    }
+}
+
+/// Reached directly.
+impl From<&String> for Place {
+    fn from(address: &String) -> Self {
+        Self::new(address, Egress::default())
+    }
+}
+
 /// The replicas' addresses. The one that answered last is asked first; when its connection breaks,
 /// the next one is.
 struct Ways {
     addresses: Vec<Way>,
     next: AtomicUsize,
     tls: Option<Arc<ClientConfig>>,
+    egress: Egress,
 }
 
 struct Way {
@@ -71,7 +101,8 @@ impl Remote {
     /// # Errors
     /// When the address is none.
     pub fn plain(address: &str) -> Result<Self, AddressError> {
-        Self::with(address, None)
+        // Nothing of this machine goes out of the site.
+        Self::with(&Place::from(address), None)
     }
 
     /// A coordinator that must prove itself to the credential's authorities, and is shown its
@@ -79,8 +110,9 @@ impl Remote {
     ///
     /// # Errors
     /// When the address is none, or the credential cannot be used.
-    pub fn secure(address: &str, credential: &Credential) -> Result<Self, AddressError> {
-        let wrong = |error: rustls::Error| fault(address, error.to_string());
+    pub fn secure(place: impl Into<Place>, credential: &Credential) -> Result<Self, AddressError> {
+        let place = place.into();
+        let wrong = |error: rustls::Error| fault(&place.address, error.to_string());
         let mut roots = RootCertStore::empty();
         for authority in credential.authorities() {
             roots.add(authority.clone()).map_err(wrong)?;
@@ -92,34 +124,34 @@ impl Remote {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, credential.key().map_err(wrong)?)
             .map_err(wrong)?;
-        Self::with_config(address, config)
+        Self::with_config(&place, config)
     }
 
     /// A coordinator that `verifier` judges; no certificate is shown.
     pub(super) fn judged(
-        address: &str,
+        place: &Place,
         verifier: Arc<dyn ServerCertVerifier>,
     ) -> Result<Self, AddressError> {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| fault(address, error.to_string()))?;
+            .map_err(|error| fault(&place.address, error.to_string()))?;
         let config =
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        Self::with_config(address, config)
+        Self::with_config(place, config)
     }
 
-    fn with_config(address: &str, mut config: ClientConfig) -> Result<Self, AddressError> {
+    fn with_config(place: &Place, mut config: ClientConfig) -> Result<Self, AddressError> {
         config.alpn_protocols = vec![b"h2".to_vec()];
         // Each handshake verifies against what is trusted now.
         config.resumption = Resumption::disabled();
-        Self::with(address, Some(Arc::new(config)))
+        Self::with(place, Some(Arc::new(config)))
     }
 
-    fn with(list: &str, tls: Option<Arc<ClientConfig>>) -> Result<Self, AddressError> {
+    fn with(place: &Place, tls: Option<Arc<ClientConfig>>) -> Result<Self, AddressError> {
         let mut first = None;
         let mut addresses = Vec::new();
-        for address in listed(list) {
+        for address in listed(&place.address) {
             let uri: http::Uri = address
                 .parse()
                 .map_err(|e: http::uri::InvalidUri| fault(address, e.to_string()))?;
@@ -137,8 +169,9 @@ impl Remote {
                 first = Some(endpoint(&format!("http://{host}:{port}"))?.origin(uri));
             }
         }
-        let endpoint = first.ok_or_else(|| fault(list, "it is empty".to_owned()))?;
-        let ways = Arc::new(Ways { addresses, next: AtomicUsize::new(0), tls });
+        let endpoint = first.ok_or_else(|| fault(&place.address, "it is empty".to_owned()))?;
+        let egress = place.egress.clone();
+        let ways = Arc::new(Ways { addresses, next: AtomicUsize::new(0), tls, egress });
         Ok(Self { endpoint, ways })
     }
 
@@ -181,8 +214,7 @@ impl Ways {
     }
 
     async fn shake(&self, way: &Way) -> std::io::Result<Box<dyn Wire>> {
-        let socket = TcpStream::connect(&way.address).await?;
-        socket.set_nodelay(true)?;
+        let socket = self.egress.connect(&way.address).await?;
         match (&self.tls, &way.name) {
             (Some(tls), Some(name)) => {
                 let connector = TlsConnector::from(tls.clone());

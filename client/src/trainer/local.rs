@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tributary_core::binding::Binding;
+use tributary_core::binding::{Binding, DataNeed};
 use tributary_core::metrics::Statistics;
 use tributary_core::spec::JobSpec;
 use tributary_core::spec::data::DataKind;
@@ -18,8 +18,8 @@ use crate::config::DataConfig;
 
 /// Trains a spec's model on the site's data.
 pub struct LocalTrainer {
-    bindings: Vec<Binding>,
-    rows: Rows,
+    /// Each data set as it may be known, and its rows.
+    sets: Vec<(Vec<Binding>, Rows)>,
     compute: Compute,
     bases: Bases,
 }
@@ -29,9 +29,9 @@ impl LocalTrainer {
     ///
     /// # Errors
     /// When a file is not what it must be: its name, the place, what was expected, what came.
-    pub fn open(config: &DataConfig, compute: Compute) -> Result<Self, DataError> {
-        let (bindings, rows) = Rows::open(config)?;
-        Ok(Self::of(bindings, rows, compute))
+    pub fn open(sets: &[DataConfig], compute: Compute) -> Result<Self, DataError> {
+        let sets = sets.iter().map(Rows::open).collect::<Result<_, _>>()?;
+        Ok(Self::of(sets, compute))
     }
 
     /// A trainer on rows of a kind that are in memory already.
@@ -47,11 +47,15 @@ impl LocalTrainer {
         let notes = Parts { train: None, evaluate: None };
         let opened = Opened { kind, train, evaluate, clients: Vec::new(), notes };
         let binding = has_rows.then(|| opened.binding(&name));
-        Self::of(binding.into_iter().collect(), Rows::Held(Arc::new(opened)), compute)
+        let rows = Rows::Held(Arc::new(opened));
+        Self::of(
+            binding.into_iter().map(|binding| (vec![binding], rows.clone())).collect(),
+            compute,
+        )
     }
 
-    fn of(bindings: Vec<Binding>, rows: Rows, compute: Compute) -> Self {
-        Self { bindings, rows, compute, bases: Bases::default() }
+    fn of(sets: Vec<(Vec<Binding>, Rows)>, compute: Compute) -> Self {
+        Self { sets, compute, bases: Bases::default() }
     }
 
     /// With pretrained models that jobs may build upon.
@@ -59,6 +63,31 @@ impl LocalTrainer {
     pub fn with_bases(mut self, bases: Vec<Pretrained>) -> Self {
         self.bases = Bases::new(bases);
         self
+    }
+
+    /// The data set that a job is for: the one that is named, or else the first that serves it.
+    fn set(&self, spec: &JobSpec, data: Option<&str>) -> Result<&Rows, TrainerError> {
+        let wanted = data.or(spec.data.name.as_deref());
+        let any = |is: &dyn Fn(&Binding) -> bool| {
+            self.sets.iter().find(|(bindings, _)| bindings.iter().any(is))
+        };
+        let found = match wanted {
+            Some(name) => any(&|binding| binding.name == name),
+            None => {
+                let need = DataNeed::of(spec);
+                any(&|binding| need.met_by(binding)).or(self.sets.first())
+            }
+        };
+        let none = || match wanted {
+            Some(name) => TrainerError::Unfit(format!("this site binds no data set {name:?}")),
+            None => TrainerError::Unable("this site has no rows".to_owned()),
+        };
+        Ok(&found.ok_or_else(none)?.1)
+    }
+
+    /// The rows that an order is for.
+    fn rows(&self, order: &Order<'_>) -> Result<Arc<Opened>, TrainerError> {
+        self.set(order.spec, order.data)?.of(order.spec)
     }
 }
 
@@ -69,11 +98,11 @@ fn some<'a>(rows: &'a Option<Dataset>, what: &str) -> Result<&'a Dataset, Traine
 
 impl Trainer for LocalTrainer {
     fn bindings(&self) -> Vec<Binding> {
-        self.bindings.clone()
+        self.sets.iter().flat_map(|(bindings, _)| bindings.iter().cloned()).collect()
     }
 
     fn train(&self, order: &Order<'_>, control: &dyn Control) -> Result<Trained, TrainerError> {
-        let parts = self.rows.of(order.spec)?;
+        let parts = self.rows(order)?;
         let rows = some(&parts.train, "train on")?;
         let frozen = self.bases.frozen(&order.spec.model).map_err(unable)?;
         let task = TrainTask {
@@ -96,8 +125,13 @@ impl Trainer for LocalTrainer {
         })
     }
 
-    fn statistics(&self, spec: &JobSpec, control: &dyn Control) -> Result<SiteSums, TrainerError> {
-        let sums = self.rows.sums(spec)?;
+    fn statistics(
+        &self,
+        spec: &JobSpec,
+        data: Option<&str>,
+        control: &dyn Control,
+    ) -> Result<SiteSums, TrainerError> {
+        let sums = self.set(spec, data)?.sums(spec)?;
         control.progress(1, 1);
         Ok(sums)
     }
@@ -107,7 +141,7 @@ impl Trainer for LocalTrainer {
         order: &Order<'_>,
         control: &dyn Control,
     ) -> Result<Statistics, TrainerError> {
-        let parts = self.rows.of(order.spec)?;
+        let parts = self.rows(order)?;
         let rows = some(&parts.evaluate, "evaluate on")?;
         let frozen = self.bases.frozen(&order.spec.model).map_err(unable)?;
         let task = EvaluateTask {

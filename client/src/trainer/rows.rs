@@ -1,5 +1,5 @@
 //! The rows of a trainer: as they were given, or read from the site's files in the way that each job
-//! wants them. One job's rows are held at a time, and read again where a file changed since.
+//! wants them. One job's rows of each data set are held at a time, and read again where a file changed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,11 +14,12 @@ use super::TrainerError;
 use crate::config::DataConfig;
 
 /// Where a trainer has its rows from.
+#[derive(Clone)]
 pub(super) enum Rows {
     /// They are what they are.
     Held(Arc<Opened>),
     /// They are read again where a job wants them in another way, or a file changed.
-    Files(Box<Files>),
+    Files(Arc<Files>),
 }
 
 /// A site's files.
@@ -43,7 +44,7 @@ impl Rows {
         let announced = |of: fn(&Binding) -> u64| bindings.iter().map(of).max().unwrap_or(0);
         let announced = (announced(|b| b.train_examples), announced(|b| b.evaluate_examples));
         let files = Files { config: config.clone(), announced, last: Mutex::new(last) };
-        Ok((bindings, Self::Files(Box::new(files))))
+        Ok((bindings, Self::Files(Arc::new(files))))
     }
 
     /// The sums that a job asks for, of the files as they are now.

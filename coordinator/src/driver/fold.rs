@@ -114,8 +114,10 @@ fn succeeded(
         Err(error) => return failed(&error.to_string()),
     };
     for update in accepted {
+        // Each client's own were checked; sums without room for one more leave it out. What a client
+        // says of its rows must not end a job.
         if let Err(error) = statistics.merge(&update.statistics) {
-            return failed(&format!("statistics of {}: {error}", update.client));
+            tracing::warn!(client = %update.client, %error, "statistics are left out of the round's");
         }
     }
     let taken = state.tasks.values().filter(|t| t.instance.is_some()).count() as u64;

@@ -57,10 +57,11 @@ impl ParticipantService for Participants {
         let protocol_version = agree(request.protocol_version)?;
         let wait = Duration::from_millis(request.wait_ms.min(POLL_WAIT_MS_MAX).into());
         let caller = self.gate.client(&who, request.caller.take()).await?;
+        let reconsider = request.reconsider;
         let hello = hello_from_wire(caller, protocol_version, request)?;
         let name = hello.name.clone();
         let polled = tokio::select! {
-            polled = ingest::poll(&self.hub, hello, wait) => polled,
+            polled = ingest::poll(&self.hub, hello, reconsider, wait) => polled,
             () = self.stop.cancelled() => return Err(stopping()),
         };
         if matches!(polled, Err(IngestError::IdentityInUse)) {

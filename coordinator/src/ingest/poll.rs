@@ -25,16 +25,23 @@ pub(crate) enum Polled {
 pub(crate) async fn poll(
     hub: &Arc<Hub>,
     hello: ClientHello,
+    reconsider: bool,
     wait: Duration,
 ) -> Result<Polled, IngestError> {
     let caller = CallerId { client: hello.name.clone(), instance: hello.instance.clone() };
     let bell = hub.wakes.client(&caller.client);
     let deadline = Instant::now() + wait;
-    match hub.store.hello(&hello).await? {
-        Greeting::Known => {}
+    let greeting = hub.store.hello(&hello).await?;
+    if greeting == Greeting::InUse {
+        return Err(IngestError::IdentityInUse);
+    }
+    let asked = if reconsider { hub.store.reconsider_jobs(&caller.client).await? } else { 0 };
+    if asked > 0 {
+        tracing::info!(client = %caller.client, jobs = asked, "its site may be asked again");
+    }
+    if greeting == Greeting::Changed || asked > 0 {
         // Jobs may have waited for it.
-        Greeting::Changed => hub.wakes.wake_all_jobs(),
-        Greeting::InUse => return Err(IngestError::IdentityInUse),
+        hub.wakes.wake_all_jobs();
     }
     loop {
         let rung = bell.notified();

@@ -33,6 +33,15 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets what a client refused: its site's policy or data changed. How many jobs it was.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reconsider_jobs(&self, client: &ClientName) -> Result<u64, StoreError> {
+        let sql = "-- store.refusals.reconsider\nDELETE FROM refusals WHERE client = $1";
+        self.db.execute(sql, &[client.as_str().into()]).await
+    }
+
     /// The sites that do not allow a job, by name.
     ///
     /// # Errors

@@ -71,7 +71,12 @@ fn clients_are_numbered_over_all_files_and_one_may_be_kept() {
     assert_eq!(numbers(&opened.train.expect("train")), [40.0]);
     assert!(opened.evaluate.is_none());
     let message = folder.refusal(&table(&format!("{more}client = \"z\"\n")));
-    says(&message, &["another list of clients: expected the client \"z\", found a, b, c; correct"]);
+    says(
+        &message,
+        &[
+            "another list of clients: expected the client that [data] names, found 3 others; correct",
+        ],
+    );
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub fn statistics_to_wire(statistics: &Statistics) -> v1::Statistics {
         top_k: statistics.top_k,
         scores: statistics.scores.clone(),
         values: statistics.values.iter().map(|sums| sums.to_bytes().into()).collect(),
+        withheld: statistics.withheld > 0,
     }
 }
 
@@ -41,12 +42,13 @@ pub fn statistics_from_wire(
         top_k: wire.top_k,
         scores: wire.scores,
         values: values.ok_or_else(short)?,
+        withheld: u32::from(wire.withheld),
     };
     if statistics.measure() != measure {
         let found = format!("{:?}", statistics.measure());
         return Err(WireFault::new("statistics", format!("{measure:?}"), found));
     }
-    match statistics.check() {
+    match statistics.check().and_then(|()| statistics.check_withheld()) {
         Ok(()) => Ok(statistics),
         Err(error) => Err(WireFault::new("statistics", "counts that add up", error.to_string())),
     }
@@ -70,5 +72,6 @@ pub fn metrics_to_wire(statistics: &Statistics) -> Option<v1::Metrics> {
         rmse: metrics.values.map(|values| values.rmse),
         mae: metrics.values.map(|values| values.mae),
         r2: metrics.values.map(|values| values.r2),
+        withheld: statistics.withheld,
     })
 }

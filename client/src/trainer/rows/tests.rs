@@ -35,7 +35,7 @@ fn a_file_that_changes_is_read_again_before_the_next_task() {
     let folder = tempfile::tempdir().expect("folder");
     write(folder.path(), "50,1\n61,0\n");
     let config = ClientConfig::parse(SITE, folder.path()).expect("sound");
-    let (bindings, rows) = Rows::open(&config.data).expect("rows");
+    let (bindings, rows) = Rows::open(&config.data[0]).expect("rows");
     assert_eq!(bindings[0].train_examples, 2);
     let plain = job("");
     let first = rows.of(&plain).expect("rows");

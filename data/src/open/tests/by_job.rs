@@ -51,7 +51,10 @@ fn a_job_gives_classes_words_and_length() {
     // A site that has a list of its own must have the job's.
     for (own, part) in [
         ("[\"good\", \"bad\"]", None),
-        ("[\"good\", \"ugly\"]", Some("expected \"bad\" as the job's entry 1, found \"ugly\"")),
+        (
+            "[\"good\", \"ugly\"]",
+            Some("expected \"bad\" as the job's entry 1, found another, in a list of 2"),
+        ),
         ("[\"good\"]", Some("expected \"bad\" as the job's entry 1, found 1 entries")),
     ] {
         let table = format!("{REVIEWS}[tokens]\nby = \"words\"\nvocabulary = {own}\n");
