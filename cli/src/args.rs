@@ -29,7 +29,7 @@ pub(crate) struct Cli {
     /// The folder of your identity, for coordinators at https://; ~/.config/tributary unless given.
     #[arg(long, global = true, env = "TRIBUTARY_IDENTITY", value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
-    /// An HTTP proxy on the way, http://[USER:PASSWORD@]HOST:PORT; HTTPS_PROXY's (but for NO_PROXY)
+    /// An HTTP proxy on the way, `http://[USER:PASSWORD@]HOST:PORT`; HTTPS_PROXY's (but for NO_PROXY)
     /// unless given.
     #[arg(
         long,
@@ -131,7 +131,7 @@ pub(crate) enum Command {
         /// A job id, or a spec's name (its newest job).
         job: String,
     },
-    /// Turn archives into files that a client's [data] can name.
+    /// Turn archives into files that a client's `[data]` can name.
     #[command(subcommand)]
     Data(Data),
     /// Measure; each bench prints one JSON object on its last line.

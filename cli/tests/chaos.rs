@@ -2,6 +2,8 @@
 
 #[path = "chaos/failpoints.rs"]
 mod failpoints;
+#[path = "chaos/storage.rs"]
+mod storage;
 #[path = "../src/bench/chaos/world.rs"]
 mod world;
 
@@ -18,7 +20,8 @@ fn binaries() -> PathBuf {
 }
 
 fn plan(replicas: usize) -> Plan {
-    Plan { binaries: binaries(), replicas, driver_lease_s: 2, keep_updates: "until_commit" }
+    let binaries = binaries();
+    Plan { binaries, replicas, driver_lease_s: 2, keep_updates: "until_commit", env: Vec::new() }
 }
 
 /// Whether there is a Postgres; where there is none, it has said SKIP.
@@ -197,12 +200,20 @@ fn a_job_that_diverges_stops_with_its_last_good_checkpoint() {
     let world = World::start(plan(0)).expect("a world");
     let wild = spec(50, 2)
         .replace("learning_rate = 0.05", "learning_rate = 1000.0")
-        .replace("exact_replay = true\n", "max_attempts = 2\n");
+        .replace("exact_replay = true\n", "max_attempts = 1000\n");
     let job = world.submit(&wild, "wild").expect("submitted");
     let ended = world.until(&job, world::ended).expect("it ends");
     assert_eq!(ended["status"], "failed", "{ended:#}");
     let reason = ended["reason"].as_str().unwrap_or_default();
-    assert!(reason.starts_with("max_attempts") && reason.contains("site-"), "{reason}");
+    assert!(reason.starts_with("diverged: round ") && reason.contains("site-"), "{reason}");
+    // Every outcome has its word: the round's, and the tasks'.
+    let rounds = world.ask(&["rounds", &job]).expect("rounds");
+    let last = rounds.as_array().and_then(|rounds| rounds.last()).expect("a round");
+    assert_eq!((&last["phase"], &last["reason"]), (&"missed".into(), &"diverged".into()));
+    let round = world.ask(&["round", &job, &last["number"].to_string()]).expect("the round");
+    let tasks = round["tasks"].as_array().expect("tasks").iter();
+    let diverged = tasks.filter(|t| t["state"] == "failed" && t["code"] == "diverged").count();
+    assert!(diverged >= 2, "more than half of three: {round:#}");
     let to = world.folder().join("model.safetensors").display().to_string();
     let pulled = world.ask(&["model", "pull", &job, "--to", &to]).expect("a model");
     assert_eq!(pulled["digest"], ended["checkpoint_digest"]);

@@ -101,7 +101,7 @@ struct CheckArgs {
 
 #[derive(clap::Args)]
 struct AloneArgs {
-    /// The site's own TOML file; of it [data], models, name, threads and device count.
+    /// The site's own TOML file; of it `[data]`, models, name, threads and device count.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The job's spec.
@@ -117,7 +117,7 @@ struct AloneArgs {
 
 #[derive(clap::Args)]
 struct Args {
-    /// The site's own TOML file: coordinator, name, [data].
+    /// The site's own TOML file: coordinator, name, `[data]`.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
@@ -144,7 +144,7 @@ struct EnrollArgs {
     /// The state folder; tributary-client-NAME unless given.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// An HTTP proxy on the way, http://[USER:PASSWORD@]HOST:PORT; the client's file's, or else
+    /// An HTTP proxy on the way, `http://[USER:PASSWORD@]HOST:PORT`; the client's file's, or else
     /// HTTPS_PROXY's (but for NO_PROXY), unless given.
     #[arg(long, env = "TRIBUTARY_PROXY", hide_env_values = true, value_name = "URL")]
     proxy: Option<Proxy>,

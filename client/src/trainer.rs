@@ -55,6 +55,9 @@ pub enum TrainerError {
     /// It cannot do this task.
     #[error("{0}")]
     Unable(String),
+    /// Training ran away: the loss or the parameters are no numbers.
+    #[error("{0}")]
+    Diverged(String),
     /// The site's data are not what the job wants: it cannot do any task of this job.
     #[error("{0}")]
     Unfit(String),

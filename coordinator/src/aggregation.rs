@@ -65,6 +65,8 @@ pub struct FoldOutcome {
     pub digest: Digest,
     /// Its length, in bytes.
     pub len: u64,
+    /// The norm of the mean update, in units of 2^-32: of the plan and the blobs alone, too.
+    pub norm: u64,
 }
 
 /// Why there is no new checkpoint.
@@ -90,6 +92,12 @@ pub enum FoldError {
         /// What is there.
         found: String,
     },
+    /// A new value is no number.
+    #[error("the mean makes coordinate {coordinate} of the model a value that is not finite")]
+    NotFinite {
+        /// Its place in the flat buffer.
+        coordinate: usize,
+    },
     /// A thread of the fold ended early.
     #[error("a thread of the fold ended before its work was done")]
     Stopped,
@@ -102,7 +110,7 @@ impl FoldError {
         match self {
             Self::Blob(error) => error.is_transient(),
             Self::Stopped => true,
-            Self::Checkpoint { .. } | Self::Plan { .. } => false,
+            Self::Checkpoint { .. } | Self::Plan { .. } | Self::NotFinite { .. } => false,
         }
     }
 }
@@ -133,7 +141,7 @@ pub async fn fold_cut(blobs: &Blobs, plan: FoldPlan, cut: Cut) -> Result<FoldOut
         writer.write(values?).await?;
     }
     let (digest, len) = writer.finish().await?;
-    Ok(FoldOutcome { digest, len })
+    Ok(FoldOutcome { digest, len, norm: mean.norm() })
 }
 
 /// The updates with their weights, and the sum of all weights. What core's contract asks for is

@@ -49,9 +49,8 @@ impl Coordinator {
             check_nobody_enrolled(&store, &config.ca_dir).await?;
         }
         note_start(&store, keeper.as_deref()).await?;
-        let blobs = Blobs::local(Path::new(&config.blobs))
-            .with_context(|| format!("cannot open the blobs in {}", config.blobs))?;
-        let blobs = blobs.with_reserve(u64::from(config.disk_reserve_mb) << 20);
+        let blobs = Blobs::open(config).await;
+        let blobs = blobs.with_context(|| format!("cannot open the blobs in {}", config.blobs))?;
         let lease = Duration::from_secs(config.driver_lease_s.into());
         let replica = Replica::new(replica_id(data_dir)?, lease);
         let listener = grpc::bind(config.listen).await.with_context(|| {

@@ -26,11 +26,16 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tributary_core::codec;
 use tributary_core::name::{JobId, TaskId};
 
+use crate::config::{Config, bucket};
+
 mod error;
+#[cfg(any(test, feature = "failpoints"))]
+pub(crate) mod faulty;
 mod folder;
 mod key;
+mod s3;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 pub use error::BlobError;
@@ -57,6 +62,27 @@ pub struct Blobs {
 }
 
 impl Blobs {
+    /// The store that the configuration names: a folder, or a bucket, whose keys the environment has.
+    ///
+    /// # Errors
+    /// When it cannot be made, opened or used; what was tried and what came of it.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let blobs = match bucket(&config.blobs) {
+            Some(_) => {
+                let keys = s3::Keys::of(|name| std::env::var(name).ok())?;
+                Self::on(s3::open(&config.blobs, &config.s3, keys).await?)
+            }
+            None => Self::local(FilePath::new(&config.blobs))?,
+        };
+        let blobs = blobs.with_reserve(u64::from(config.disk_reserve_mb) << 20);
+        #[cfg(feature = "failpoints")]
+        let blobs = match faulty::Faults::armed() {
+            Some(faults) => blobs.with_faults(faults),
+            None => blobs,
+        };
+        Ok(blobs)
+    }
+
     /// The store in a local folder, made if it is not there. Writes are fsynced, their folders too.
     /// Leftovers of killed writers are swept in the background; nobody reads them.
     ///
@@ -72,6 +98,14 @@ impl Blobs {
     #[must_use]
     pub fn on(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, folder: None, reserve: 0 }
+    }
+
+    /// The same store, which fails on purpose.
+    #[cfg(any(test, feature = "failpoints"))]
+    pub(crate) fn with_faults(mut self, faults: Arc<faulty::Faults>) -> Self {
+        self.folder = self.folder.map(|folder| Arc::new(folder.with_faults(faults.clone())));
+        self.store = Arc::new(faulty::Faulty::new(self.store, faults));
+        self
     }
 
     /// The store that takes nothing new while less than `reserve` bytes are free.
@@ -289,7 +323,13 @@ async fn read_range(
     };
     match get.await {
         Ok((_, bytes)) if bytes.len() as u64 == range.end - range.start => Ok(bytes),
-        Ok((found, _)) => Err(BlobError::Short { key: key.to_owned(), expected: range.end, found }),
+        Ok((found, _)) if found < range.end => {
+            Err(BlobError::Short { key: key.to_owned(), expected: range.end, found })
+        }
+        Ok((_, bytes)) => {
+            let said = format!("its bytes broke off after {}", bytes.len());
+            Err(BlobError::io(key, "read", said))
+        }
         Err(error) => {
             let error = BlobError::of(key, "read", error);
             match store.head(&path).await {

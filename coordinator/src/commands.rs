@@ -91,7 +91,7 @@ pub struct VerifyArgs {
 pub async fn verify(args: VerifyArgs) -> anyhow::Result<()> {
     let config = args.args.load()?;
     let store = open_store(&config).await?;
-    let blobs = Blobs::local(Path::new(&config.blobs)).context("cannot open the blobs")?;
+    let blobs = Blobs::open(&config).await.context("cannot open the blobs")?;
     let report = verification::verify(&store, &blobs, &args.job).await?;
     store.close().await;
     let of = |wanted: fn(&Verdict) -> bool| report.rounds.iter().filter(|r| wanted(&r.1)).count();

@@ -8,6 +8,10 @@ use toml::{Table, Value};
 use tributary_core::document::{Section, read_table};
 use tributary_core::fault::Faults;
 
+mod s3;
+
+pub use s3::{S3Config, bucket};
+
 /// Where the coordinator listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7443";
 /// Where it keeps what it must not lose, unless told otherwise.
@@ -156,8 +160,10 @@ pub struct Config {
     pub limits: Limits,
     /// How long accepted updates are kept.
     pub keep_updates: KeepUpdates,
-    /// Where checkpoints and updates lie: a folder. Replicas share it.
+    /// Where checkpoints and updates lie: a folder, or `s3://BUCKET/PREFIX`. Replicas share it.
     pub blobs: String,
+    /// How the bucket is reached, where it is one.
+    pub s3: S3Config,
     /// How long a replica may be silent before another drives its jobs.
     pub driver_lease_s: u32,
 }
@@ -226,6 +232,7 @@ impl Config {
             limits: Limits::default(),
             keep_updates: KeepUpdates::UntilCommit,
             blobs: data_dir.join("blobs").display().to_string(),
+            s3: S3Config::default(),
             driver_lease_s: DRIVER_LEASE_S_DEFAULT,
         }
     }
@@ -247,6 +254,8 @@ impl Config {
             let disk_reserve_mb = root.count("disk_reserve_mb", 0..=u32::MAX, reserve);
             let blobs = data_dir.join("blobs").display().to_string();
             let blobs = root.text("blobs", Some(&blobs));
+            s3::check_blobs(root, &blobs);
+            let s3 = S3Config::read(root);
             let lease = Some(DRIVER_LEASE_S_DEFAULT);
             let driver_lease_s = root.count("driver_lease_s", DRIVER_LEASE_S, lease);
             let mut section = root.section("limits");
@@ -267,6 +276,7 @@ impl Config {
                 limits,
                 keep_updates: keep.unwrap_or(KeepUpdates::UntilCommit),
                 blobs,
+                s3,
                 driver_lease_s,
             }
         })
@@ -278,7 +288,7 @@ impl Config {
         format!(
             "listen = {:?}, data_dir = {:?}, database_url = {:?}, ca_dir = {:?}, \
              server_names = {:?}, certificate_ttl_s = {}, disk_reserve_mb = {}, \
-             keep_updates = {:?}, blobs = {:?}, driver_lease_s = {}, limits = {:?}",
+             keep_updates = {:?}, blobs = {:?}, s3 = {:?}, driver_lease_s = {}, limits = {:?}",
             self.listen.to_string(),
             self.data_dir.display().to_string(),
             redact(&self.database_url),
@@ -291,6 +301,7 @@ impl Config {
                 KeepUpdates::Always => "always",
             },
             self.blobs,
+            self.s3,
             self.driver_lease_s,
             self.limits,
         )
@@ -393,5 +404,28 @@ mod tests {
         }
         assert!(!error.contains("secret"), "{error}");
         assert_eq!(redact("postgres://me:secret@db/x"), "postgres://me:***@db/x");
+    }
+
+    #[test]
+    fn a_bucket_is_read_and_what_is_none_is_named() {
+        let config = load(&[
+            ("TRIBUTARY__BLOBS", "s3://models/fl"),
+            ("TRIBUTARY__S3__ENDPOINT", "http://127.0.0.1:9000"),
+            ("TRIBUTARY__S3__PATH_STYLE", "true"),
+        ]);
+        let config = config.expect("a bucket");
+        assert_eq!(config.blobs, "s3://models/fl");
+        assert!(config.s3.path_style && config.s3.is_plain() && config.s3.region == "us-east-1");
+        assert!(config.redacted().contains("s3://models/fl"), "{}", config.redacted());
+        let error = load(&[
+            ("TRIBUTARY__BLOBS", "gs://models"),
+            ("TRIBUTARY__S3__ENDPOINT", "http://me:secret@minio:9000"),
+            ("TRIBUTARY__S3__SECRET_KEY", "canary"),
+        ]);
+        let error = error.expect_err("faults").to_string();
+        for part in ["3 faults", "blobs", "s3.endpoint", "on loopback", "s3.secret_key"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(!error.contains("secret@") && !error.contains("canary"), "{error}");
     }
 }

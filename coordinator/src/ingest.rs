@@ -17,7 +17,7 @@ use tributary_core::codec::UpdateFault;
 use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
 use tributary_core::name::{ClientName, JobId, TaskId};
-use tributary_core::round::task::{Accepted, TaskContext, TaskEvent};
+use tributary_core::round::task::{Accepted, REFUSED_BY_SITE, REVOKED, TaskContext, TaskEvent};
 use tributary_core::round::{Rejection, Task, TaskKind};
 use tributary_proto::convert::{CallerId, WireFault};
 
@@ -157,18 +157,18 @@ pub(crate) async fn failure(
     hub: &Hub,
     caller: &CallerId,
     task: &TaskId,
+    code: String,
     reason: String,
-    by_site: bool,
 ) -> Result<(), IngestError> {
     // A peer's words go to logs, tables and terminals, and Postgres takes no NUL.
     let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
     let known = known(hub, task).await?;
-    if by_site && known.view.task.client == caller.client {
+    if code == REFUSED_BY_SITE && known.view.task.client == caller.client {
         // Before the task ends: nobody draws this client anew in between.
         hub.store.refuse_job(&known.view.job, &caller.client, &reason).await?;
         tracing::info!(client = %caller.client, job = %known.view.job, %reason, "refused by its site");
     }
-    move_task(hub, &known, caller, TaskEvent::Fail { reason }, None).await?;
+    move_task(hub, &known, caller, TaskEvent::Fail { code, reason }, None).await?;
     hub.wakes.wake_job(&known.view.job);
     Ok(())
 }
@@ -186,7 +186,8 @@ pub(crate) async fn release(hub: &Hub, client: &ClientName) {
             let instance = known.view.task.instance.clone().unwrap_or_default();
             let caller = CallerId { client: client.clone(), instance };
             let reason = "the client was revoked".to_owned();
-            move_task(hub, &known, &caller, TaskEvent::Fail { reason }, None).await?;
+            let event = TaskEvent::Fail { code: REVOKED.to_owned(), reason };
+            move_task(hub, &known, &caller, event, None).await?;
             Ok::<_, IngestError>(Some(known.view.job.clone()))
         };
         match released.await {

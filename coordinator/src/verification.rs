@@ -7,12 +7,14 @@ use tributary_core::codec::{self, ManifestHasher};
 use tributary_core::digest::Digest;
 use tributary_core::fault::Faults;
 use tributary_core::name::JobId;
+use tributary_core::round::divergence::{Course, median_loss};
 use tributary_core::round::result::{RoundFacts, genesis, result_digest};
+use tributary_core::round::task::DIVERGED;
 use tributary_core::round::{Phase, RoundState};
 use tributary_core::spec::JobSpec;
 use tributary_core::statistics::pooled_result;
 
-use crate::aggregation::{Contribution, FoldError, FoldPlan, fold_round};
+use crate::aggregation::{Contribution, FoldError, FoldOutcome, FoldPlan, fold_round};
 use crate::blobs::{BlobError, Blobs, UpdateKey};
 use crate::driver::{PoolError, constants};
 use crate::store::{Store, StoreError, UpdateRow};
@@ -36,7 +38,7 @@ pub enum Verdict {
 pub struct Report {
     /// The pooled constants; none where nothing was pooled.
     pub constants: Option<Verdict>,
-    /// Each committed round with its verdict.
+    /// Each committed round with its verdict, and the one whose fold ended the job as diverged.
     pub rounds: Vec<(u32, Verdict)>,
     /// Receipts that are in an accepted set.
     pub counted: usize,
@@ -87,6 +89,7 @@ pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, V
         blobs,
         previous: genesis(spec.digest, first.digest),
         checkpoint: first.digest,
+        course: Course::default(),
         job: id,
         spec,
         report: Report::default(),
@@ -102,7 +105,12 @@ pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, V
         for row in &rows {
             if row.state.phase == Phase::Committed {
                 replay.committed(&row.state).await?;
-            } else if row.state.attempt == 1 {
+                continue;
+            }
+            if row.state.reason.as_deref() == Some(DIVERGED) {
+                replay.diverged(&row.state).await?;
+            }
+            if row.state.attempt == 1 {
                 replay.open(row.state.number).await?;
             }
         }
@@ -118,6 +126,8 @@ struct Replay<'a> {
     previous: Digest,
     /// The checkpoint that it made.
     checkpoint: Digest,
+    /// How the rounds went, for the rule that says when a job has diverged.
+    course: Course,
     report: Report,
 }
 
@@ -155,7 +165,38 @@ impl Replay<'_> {
             Verdict::Differs(format!("expected every receipt in the accepted set, {lost} are not"))
         };
         self.previous = round.result.unwrap_or(self.previous);
-        self.checkpoint = round.facts.as_ref().map_or(self.checkpoint, |f| f.checkpoint_out);
+        if let Some(facts) = &round.facts {
+            self.checkpoint = facts.checkpoint_out;
+            self.course = self.course.after(facts);
+        }
+        self.report.rounds.push((round.number, verdict));
+        Ok(())
+    }
+
+    /// An attempt that ended its job because the model ran away. Where its accepted set was fixed, the
+    /// rule must come to the same from the same updates; where the clients said so, there is nothing
+    /// to recompute.
+    async fn diverged(&mut self, round: &RoundState) -> Result<(), VerifyError> {
+        let accepted = self.store.accepted_updates(&self.job, round.number).await?;
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let verdict = match self.expired_or_damaged(&accepted).await? {
+            Some(verdict) => verdict,
+            None => match self.fold(round, &accepted).await? {
+                Err(FoldError::NotFinite { .. }) => Verdict::Same,
+                Err(error) => Verdict::Differs(error.to_string()),
+                Ok(made) => {
+                    let median = median_loss(accepted.iter().map(|u| &u.statistics));
+                    match self.course.judge(self.spec.strategy.divergence, made.norm, median) {
+                        Some(_) => Verdict::Same,
+                        None => Verdict::Differs(
+                            "the round: expected one that diverged, found one that did not".into(),
+                        ),
+                    }
+                }
+            },
+        };
         self.report.rounds.push((round.number, verdict));
         Ok(())
     }
@@ -184,22 +225,27 @@ impl Replay<'_> {
             let (expected, found) = (self.checkpoint.to_string(), round.checkpoint_in.to_string());
             return differs("checkpoint_in", expected, found);
         }
-        for update in accepted {
-            match self.digest_of(update).await? {
-                None => return Ok(Verdict::UpdatesExpired),
-                Some(found) if found != update.digest => {
-                    let what = format!("the update of {}", update.client);
-                    return differs(&what, update.digest.to_string(), found.to_string());
-                }
-                Some(_) => {}
-            }
+        if let Some(verdict) = self.expired_or_damaged(accepted).await? {
+            return Ok(verdict);
         }
-        let made = match self.fold(round, accepted).await? {
-            Ok(made) => made,
-            Err(why) => return Ok(Verdict::Differs(why)),
+        let outcome = match self.fold(round, accepted).await? {
+            Ok(outcome) => outcome,
+            Err(why) => return Ok(Verdict::Differs(why.to_string())),
         };
+        let made = outcome.digest;
         if made != facts.checkpoint_out {
             return differs("checkpoint_out", facts.checkpoint_out.to_string(), made.to_string());
+        }
+        let median = median_loss(accepted.iter().map(|u| &u.statistics));
+        // Rounds of an earlier version have neither.
+        let known = facts.update_norm > 0 || facts.median_loss.is_some();
+        if known && (outcome.norm, median) != (facts.update_norm, facts.median_loss) {
+            let shown = |norm, loss: Option<i64>| format!("{norm} and {loss:?}");
+            let expected = shown(facts.update_norm, facts.median_loss);
+            return differs("norm and loss", expected, shown(outcome.norm, median));
+        }
+        if let Some(why) = self.course.judge(self.spec.strategy.divergence, outcome.norm, median) {
+            return differs("the round", "one that had not diverged".to_owned(), why);
         }
         let set: Vec<_> =
             accepted.iter().map(|u| (u.client.clone(), u.examples, u.digest)).collect();
@@ -217,6 +263,26 @@ impl Replay<'_> {
             return differs("the result", expected, result.to_string());
         }
         Ok(Verdict::Same)
+    }
+
+    /// What is to be said of updates that are gone, or are others than they were.
+    async fn expired_or_damaged(
+        &self,
+        accepted: &[UpdateRow],
+    ) -> Result<Option<Verdict>, VerifyError> {
+        for update in accepted {
+            match self.digest_of(update).await? {
+                None => return Ok(Some(Verdict::UpdatesExpired)),
+                Some(found) if found != update.digest => {
+                    return Ok(Some(Verdict::Differs(format!(
+                        "the update of {}: expected {}, found {found}",
+                        update.client, update.digest
+                    ))));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The digest of an update's stored bytes; `None` where a part is gone.
@@ -248,14 +314,16 @@ impl Replay<'_> {
         &self,
         round: &RoundState,
         accepted: &[UpdateRow],
-    ) -> Result<Result<Digest, String>, VerifyError> {
+    ) -> Result<Result<FoldOutcome, FoldError>, VerifyError> {
         let exponent = self.spec.strategy.max_abs_update_exponent;
+        let plan_fault = |expected, found| Ok(Err(FoldError::Plan { expected, found }));
         let scale = match Scale::new(round.cap_exponent, exponent) {
             Ok(scale) => scale,
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return plan_fault("a scale", error.to_string()),
         };
         let Some(previous) = self.store.checkpoint_by_digest(&round.checkpoint_in).await? else {
-            return Ok(Err(format!("checkpoint {} is not in the store", round.checkpoint_in)));
+            let found = format!("none of {} in the store", round.checkpoint_in);
+            return plan_fault("the round's first checkpoint", found);
         };
         let output = format!("verify/{}/{:06}.safetensors", self.job, round.number);
         let contribution = |update: &UpdateRow| Contribution {
@@ -273,9 +341,8 @@ impl Replay<'_> {
         let made = fold_round(self.blobs, plan).await;
         self.blobs.delete(&output).await?;
         match made {
-            Ok(made) => Ok(Ok(made.digest)),
             Err(FoldError::Blob(error)) if error.is_transient() => Err(error.into()),
-            Err(error) => Ok(Err(error.to_string())),
+            made => Ok(made),
         }
     }
 }

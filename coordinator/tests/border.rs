@@ -9,7 +9,10 @@ use bytes::Bytes;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tributary_coordinator::app::Coordinator;
-use tributary_coordinator::config::Config;
+use tributary_coordinator::blobs::Blobs;
+use tributary_coordinator::config::{Config, KeepUpdates};
+use tributary_coordinator::store::Store;
+use tributary_coordinator::verification::{self, Verdict};
 use tributary_core::codec::{self, ManifestHasher, PART_BYTES};
 use tributary_core::digest::Digest;
 use tributary_core::spec::JobSpec;
@@ -25,6 +28,7 @@ struct World {
     coordinator: Coordinator,
     channel: Channel,
     spec: String,
+    config: Config,
     _dir: tempfile::TempDir,
 }
 
@@ -44,12 +48,12 @@ async fn world(features: usize) -> World {
 
 async fn world_with(features: usize, tune: impl FnOnce(&mut Config)) -> World {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut config = Config::embedded(dir.path());
+    let mut config = Config { keep_updates: KeepUpdates::Always, ..Config::embedded(dir.path()) };
     tune(&mut config);
     let coordinator = Coordinator::start(&config).await.expect("start");
     let at = format!("http://{}", coordinator.address());
     let channel = Channel::from_shared(at).expect("address").connect().await.expect("connect");
-    World { coordinator, channel, spec: spec(features), _dir: dir }
+    World { coordinator, channel, spec: spec(features), config, _dir: dir }
 }
 
 fn caller(client: &str) -> Option<v1::Caller> {
@@ -189,14 +193,37 @@ impl World {
     }
 
     async fn completed(&self, job: &str) -> v1::Job {
+        self.comes_to(job, "completed").await
+    }
+
+    async fn comes_to(&self, job: &str, status: &str) -> v1::Job {
         for _ in 0..200 {
             let found = self.job(job).await;
-            if found.status == "completed" {
+            if found.status == status {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("the job did not complete: {:?}", self.job(job).await);
+        panic!("the job is not {status}: {:?}", self.job(job).await);
+    }
+
+    async fn round(&self, job: &str, number: u32) -> v1::Round {
+        let mut rounds = RoundServiceClient::new(self.channel.clone());
+        let request = v1::GetRoundRequest { job: job.to_owned(), number };
+        let answer = rounds.get_round(request).await.expect("a round").into_inner();
+        answer.round.expect("a round")
+    }
+
+    /// A failure as a client reports it.
+    async fn fail(&self, client: &str, task: &v1::Task, code: &str) -> Result<(), Status> {
+        let request = v1::ReportFailureRequest {
+            caller: caller(client),
+            task_id: task.task_id.clone(),
+            reason: "the loss is NaN".to_owned(),
+            refused_by_site: false,
+            code: code.to_owned(),
+        };
+        self.participants().report_failure(request).await.map(|_| ())
     }
 
     async fn refusals(&self, job: &str) -> Vec<String> {
@@ -266,6 +293,9 @@ async fn an_update_that_cannot_count_ends_its_task_and_another_client_steps_in()
         let refused = refused.expect_err("not a number that counts");
         assert_eq!(reason(&refused).as_deref(), Some(code));
         assert_eq!(world.refusals(&job).await, [code]);
+        let failed = world.round(&job, 1).await.tasks;
+        let failed: Vec<_> = failed.iter().filter(|t| t.state == "failed").collect();
+        assert_eq!(failed.iter().map(|t| t.code.as_str()).collect::<Vec<_>>(), ["diverged"]);
         // A third client, that the cohort did not need before.
         let c = world.poll("c", 3, 20_000).await.expect("c is asked instead");
         let good = Update::of(&world.spec, &[0.25; 8]);
@@ -485,6 +515,7 @@ async fn a_client_s_words_are_kept_without_what_a_terminal_would_do() {
         task_id: a.task_id,
         reason: "\u{1b}[2J\u{1b}]0;gone\u{7} no\0 memory\r\n".to_owned(),
         refused_by_site: false,
+        code: String::new(),
     };
     world.participants().report_failure(request).await.expect("taken");
     let request = v1::GetRoundRequest { job, number: 1 };
@@ -514,6 +545,7 @@ async fn a_client_may_fetch_what_its_own_tasks_begin_with_and_nothing_after_a_re
         task_id: a.task_id.clone(),
         reason: "not this job".to_owned(),
         refused_by_site: true,
+        code: String::new(),
     };
     world.participants().report_failure(refusal).await.expect("refused");
     let refused = fetch("a", &a.checkpoint_digest).await.expect_err("it refused the job");
@@ -526,5 +558,88 @@ async fn a_client_may_fetch_what_its_own_tasks_begin_with_and_nothing_after_a_re
     let done = world.completed(&job).await;
     fetch("b", &done.checkpoint_digest).await.expect("it helped to make it");
     fetch("a", &done.checkpoint_digest).await.expect_err("a later one");
+}
+
+/// A round in which both clients send the same values.
+async fn round_of(world: &World, value: f32) {
+    let [a, b] = world.tasks(3).await;
+    let update = Update::of(&world.spec, &[value; 8]);
+    world.send(update.header("a", &a.task_id), update.all_chunks()).await.expect("a");
+    world.send(update.header("b", &b.task_id), update.all_chunks()).await.expect("b");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_that_grow_end_the_job_with_its_last_good_checkpoint() {
+    let mut world = world(3).await;
+    world.spec = world.spec.replace("rounds = 1", "rounds = 9");
+    let job = world.submit().await;
+    // Each within the bound of a coordinate; the last one is 160 times the median.
+    for value in [0.25, 0.5, 0.125, 40.0] {
+        round_of(&world, value).await;
+    }
+    let failed = world.comes_to(&job, "failed").await;
+    assert!(failed.reason.starts_with("diverged: round 4: "), "{}", failed.reason);
+    assert!(failed.reason.contains("160 times the median"), "{}", failed.reason);
+    assert_eq!(failed.rounds_committed, 3);
+    let (good, wild) = (world.round(&job, 3).await, world.round(&job, 4).await);
+    assert_eq!((wild.phase.as_str(), wild.reason.as_str()), ("missed", "diverged"));
+    assert_eq!((wild.checkpoint_out.as_str(), wild.updates), ("", 2));
+    assert_eq!(failed.checkpoint_digest, good.checkpoint_out, "the last good one");
+    assert!((good.update_norm - 0.125 * 8_f64.sqrt()).abs() < 1e-8, "{}", good.update_norm);
+    // What the fold made is no checkpoint of anybody's.
+    let orphan = format!("checkpoints/{job}/000004-01.safetensors");
+    let orphan = std::path::Path::new(&world.config.blobs).join(orphan);
+    for _ in 0..200 {
+        if !orphan.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!orphan.exists() && orphan.with_file_name("000003-01.safetensors").exists());
+
+    world.coordinator.stop().await.expect("stopped");
+    let store = Store::open(&world.config.database_url).await.expect("store");
+    let blobs = Blobs::open(&world.config).await.expect("blobs");
+    let report = verification::verify(&store, &blobs, &job).await.expect("verified");
+    let same: Vec<_> = (1..=4).map(|number| (number, Verdict::Same)).collect();
+    assert_eq!(report.rounds, same, "the replay stops at the same round");
+    assert_eq!((report.counted, report.unused), (6, 2));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_has_a_stable_code_and_a_cohort_that_diverges_ends_the_job() {
+    let world = world(3).await;
+    let job = world.submit().await;
+    let [a, b] = world.tasks(3).await;
+    for malformed in ["Diverged", "no such", "../x", &"x".repeat(41)] {
+        let refused = world.fail("a", &a, malformed).await.expect_err("no word");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{malformed}");
+        assert!(refused.message().contains("code: expected a word"), "{refused:?}");
+    }
+    // A client of an earlier version says no word.
+    world.fail("a", &a, "").await.expect("said");
+    let c = world.poll("c", 3, 20_000).await.expect("c steps in");
+    world.fail("c", &c, "diverged").await.expect("said");
+    // One of two is not more than half; a fourth client steps in.
+    let d = world.poll("d", 3, 20_000).await.expect("d steps in");
+    assert_eq!(world.job(&job).await.status, "running");
+    world.fail("b", &b, "diverged").await.expect("said");
+    let failed = world.comes_to(&job, "failed").await;
+    assert!(failed.reason.starts_with("diverged: round 1: "), "{}", failed.reason);
+    assert!(failed.reason.contains("2 of 2") && failed.reason.contains("NaN"), "{}", failed.reason);
+    let round = world.round(&job, 1).await;
+    assert_eq!((round.phase.as_str(), round.reason.as_str()), ("missed", "diverged"));
+    assert_eq!(round.attempt, 1, "at once, not after max_attempts");
+    let code = |client: &str| {
+        let task = round.tasks.iter().find(|t| t.client == client).expect("a task");
+        (task.state.clone(), task.code.clone())
+    };
+    let word = |state: &str, code: &str| (state.to_owned(), code.to_owned());
+    assert_eq!(code("a"), word("failed", "unable"));
+    assert_eq!(code("b"), word("failed", "diverged"));
+    assert_eq!(code("d"), word("abandoned", ""));
+    let late = world.fail("d", &d, "diverged").await.expect_err("the job has ended");
+    assert_eq!(late.code(), Code::FailedPrecondition);
     world.coordinator.stop().await.expect("stopped");
 }

@@ -45,6 +45,8 @@ on_both! {
     jobs::a_refused_change_leaves_no_trace,
     jobs::clients_are_rosters_and_quiet_polls_are_not_written,
     jobs::a_second_agent_of_an_identity_is_refused_and_a_restart_is_not,
+    jobs::what_a_driver_waits_for_stands_until_its_next_step,
+    jobs::a_failed_task_keeps_its_code,
     races::a_stale_token_cannot_write,
     races::leases_expire_and_owners_take_their_own_back,
     races::a_lease_is_free_once_its_holders_session_is_gone,

@@ -61,3 +61,16 @@ pub fn fold_two<V: Value>(acc: &mut [i64], updates: [(&[V], u64); 2], scale: Sca
 pub fn finish<V: Value>(old: &[V], acc: &[i64], total_n: u64, scale: Scale, out: &mut [V]) {
     Engine::best().finish(old, acc, scale.denominator(total_n), out);
 }
+
+/// Σ rint(|mean| · 2^32)² over coordinates whose sums these are: what the parts of an update add up to
+/// is the square of its norm, whatever the parts. [`norm_of_square`] makes a norm of it.
+#[must_use]
+pub fn square_norm(acc: &[i64], total_n: u64, scale: Scale) -> u128 {
+    Engine::best().square_norm(acc, scale.denominator(total_n))
+}
+
+/// The norm of a square, in units of 2^-32, rounded down; an integer that a database holds.
+#[must_use]
+pub fn norm_of_square(square: u128) -> u64 {
+    u64::try_from(square.isqrt()).unwrap_or(u64::MAX).min(i64::MAX as u64)
+}

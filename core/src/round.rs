@@ -4,7 +4,7 @@
 //! job:    submitted → running ⇄ paused → completed | failed | cancelled
 //! before round 1, where the spec asks for it: pooling (`statistics` tasks, round 0)
 //! round:  selecting → training → aggregating → committed
-//!                         └→ missed (the deadline passed with too few updates)
+//!                         └→ missed (the deadline passed with too few updates, or the job diverged)
 //! task:   offered → leased → accepted | failed
 //!             └────────┴→ lapsed | abandoned
 //! ```
@@ -25,7 +25,10 @@
 //! | training | `Tick` | the whole cohort has been accepted | accepted set fixed, aggregating |
 //! | training | `Tick` | past the deadline, `min_updates` there | accepted set fixed, aggregating |
 //! | training | `Tick` | past the deadline, too few | missed; next attempt, or the job fails |
+//! | training | `Tick` | more than half of a cohort said `diverged` in this attempt | missed, and the job fails |
 //! | aggregating | `Folded` | | committed, with the next checkpoint |
+//! | aggregating | `Folded` | [`divergence`] says so | missed, and the job fails with its last good checkpoint |
+//! | aggregating | `Diverged` | | the same |
 //! | aggregating | `FoldFailed` | | the job fails with its last good checkpoint |
 //! | committed | `Tick` | rounds are left | next round selecting |
 //! | committed | `Tick` | last round | `evaluate` tasks offered, or completed |
@@ -39,6 +42,7 @@
 //! never pass through: the machine holds digests.
 
 pub mod cohort;
+pub mod divergence;
 pub mod event;
 pub mod policy;
 pub mod rejection;

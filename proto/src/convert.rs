@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use tributary_core::digest::Digest;
 use tributary_core::name::{ClientName, TaskId};
 use tributary_core::round::TaskKind;
+use tributary_core::round::task::UNABLE;
 
 use crate::v1;
 
@@ -74,6 +75,27 @@ pub fn caller_from_wire(caller: Option<v1::Caller>) -> Result<CallerId, WireFaul
         return Err(WireFault::new("caller.instance_id", expected, id));
     }
     Ok(CallerId { client, instance: id })
+}
+
+/// Longest code of a failure.
+const CODE_BYTES_MAX: usize = 40;
+
+/// Why a client cannot do a task, as a stable word; clients of an earlier version send none. Words that
+/// this version does not know are kept: they are shown, and nothing rests on them.
+///
+/// # Errors
+/// When it is no word.
+pub fn failure_code_from_wire(code: &str) -> Result<String, WireFault> {
+    let ok = |c: u8| c.is_ascii_lowercase() || c == b'_';
+    match code {
+        "" => Ok(UNABLE.to_owned()),
+        code if code.len() <= CODE_BYTES_MAX && code.bytes().all(ok) => Ok(code.to_owned()),
+        _ => {
+            let expected = format!("a word of at most {CODE_BYTES_MAX} characters of a-z and `_`");
+            let found: String = code.chars().take(CODE_BYTES_MAX).collect();
+            Err(WireFault::new("code", expected, format!("{found:?}")))
+        }
+    }
 }
 
 /// A task id.

@@ -1,5 +1,5 @@
 //! What tests and the chaos bench need from the machine: a Postgres cluster of their own, processes that are always
-//! reaped, free ports, the folder of real data. It panics nowhere: what fails is an error.
+//! reaped, free ports, the folder of real data, an S3 server. It panics nowhere: what fails is an error.
 //!
 //! Nothing outlives a test process, however that process ends: statics are never dropped and a
 //! SIGKILL runs no destructor, so everything started here has a [`watchdog`] beside it.
@@ -8,6 +8,8 @@ pub mod data;
 pub mod port;
 pub mod postgres;
 pub mod process;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod skip;
 pub mod watchdog;
 

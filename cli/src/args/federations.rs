@@ -7,7 +7,7 @@ use tributary_data::prepare::recordings::Pattern;
 
 #[derive(Subcommand)]
 pub(crate) enum Data {
-    /// Turn an archive into files that a client's [data] can name.
+    /// Turn an archive into files that a client's `[data]` can name.
     #[command(subcommand)]
     Prepare(Prepare),
 }
@@ -71,7 +71,7 @@ pub(crate) struct DemoArgs {
     /// writer table where writers are asked for.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// A client's file whose [data] says how to read --data; client.toml beside --spec unless given.
+    /// A client's file whose `[data]` says how to read --data; client.toml beside --spec unless given.
     #[arg(long, value_name = "FILE", requires = "data", requires = "spec")]
     pub(crate) config: Option<PathBuf>,
     /// How rows are dealt: iid, shards, dirichlet=ALPHA, writers (whole clients of the data, dealt

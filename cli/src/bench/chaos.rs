@@ -67,7 +67,8 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<()> {
     ensure!(sqlite || args.database == "postgres", "--database: expected postgres or sqlite");
     let replicas = if sqlite { 0 } else { args.replicas.max(1) as usize };
     let keep_updates = "until_commit";
-    let plan = Plan { binaries, replicas, driver_lease_s: DRIVER_LEASE_S, keep_updates };
+    let env = Vec::new();
+    let plan = Plan { binaries, replicas, driver_lease_s: DRIVER_LEASE_S, keep_updates, env };
     let mut world = World::start(plan)?;
     // The first run warms up; the second says how long a job takes.
     let expected = undisturbed(&world, "undisturbed-0")?.0;

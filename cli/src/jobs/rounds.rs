@@ -8,12 +8,13 @@ use crate::connect::{rounds, said};
 use crate::jobs::print_json;
 use crate::table::{Align, Table, bytes, ratio, seconds, short};
 
-const COLUMNS: [(&str, Align); 11] = [
+const COLUMNS: [(&str, Align); 12] = [
     ("ROUND", Align::Right),
     ("PHASE", Align::Left),
     ("CLOSED BY", Align::Left),
     ("UPDATES", Align::Right),
     ("EXAMPLES", Align::Right),
+    ("NORM", Align::Right),
     ("LOSS", Align::Right),
     ("ACCURACY", Align::Right),
     ("MACRO-F1", Align::Right),
@@ -39,7 +40,9 @@ pub(crate) async fn list(at: &str, job: &str, out: Output) -> anyhow::Result<()>
         return print_json(&listed);
     }
     println!("{}", table(&listed));
-    println!("loss, accuracy, macro-F1: the clients' own, over their last local epoch");
+    println!(
+        "norm: of the mean update; loss, accuracy, macro-F1: the clients' own, over their last local epoch"
+    );
     Ok(())
 }
 
@@ -64,6 +67,7 @@ fn cells(round: &v1::Round) -> Vec<String> {
         round.reason.clone(),
         format!("{}/{}", round.updates, round.cohort_size),
         round.examples.to_string(),
+        ratio((round.update_norm > 0.0).then_some(round.update_norm)),
         ratio(metrics.map(|m| m.loss)),
         ratio(metrics.map(|m| m.accuracy)),
         ratio(metrics.map(|m| m.macro_f1)),
@@ -104,6 +108,7 @@ fn tasks(tasks: &[v1::TaskInfo]) -> String {
         ("STATE", Align::Left),
         ("EXAMPLES", Align::Right),
         ("UPDATE", Align::Left),
+        ("CODE", Align::Left),
         ("REASON", Align::Left),
     ]);
     for task in tasks {
@@ -119,6 +124,7 @@ fn tasks(tasks: &[v1::TaskInfo]) -> String {
             task.state.clone(),
             task.examples.to_string(),
             short(&task.update_digest),
+            task.code.clone(),
             task.reason.clone(),
         ]);
     }

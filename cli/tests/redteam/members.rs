@@ -92,6 +92,7 @@ async fn another_s_task_and_another_job_s_checkpoint_stay_closed() {
         task_id: task.task_id.clone(),
         reason: "sabotage".to_owned(),
         refused_by_site: true,
+        code: String::new(),
     };
     let stolen = refusal(b.participant().report_failure(report).await);
     assert_eq!(stolen, (Code::PermissionDenied, "not_your_task".to_owned()));
@@ -148,6 +149,7 @@ async fn names_that_climb_or_hide_are_no_names() {
             task_id: task_id.to_owned(),
             reason: String::new(),
             refused_by_site: false,
+            code: String::new(),
         };
         let refused = refusal(a.participant().report_failure(request).await);
         assert_eq!(refused.0, Code::InvalidArgument, "{task_id}");

@@ -185,6 +185,7 @@ fn honest(path: &str, task: &v1::Task, job: &str) -> Vec<Bytes> {
             task_id: "0".repeat(32),
             reason: "x".to_owned(),
             refused_by_site: true,
+            code: "unable".to_owned(),
         }
         .encode_to_vec()),
         method => operators(method, job),

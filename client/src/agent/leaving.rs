@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_core::binding::Binding;
 use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
+use tributary_core::round::task::REFUSED_BY_SITE;
 use tributary_core::spec::JobSpec;
 use tributary_proto::v1;
 
@@ -160,8 +161,8 @@ impl Work<'_> {
     pub(super) async fn unable(
         &self,
         (task, origin): (&str, Option<&Origin>),
+        code: &str,
         reason: String,
-        refused_by_site: bool,
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
         let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
@@ -179,7 +180,8 @@ impl Work<'_> {
             detail: reason.clone(),
         })?;
         let request = v1::ReportFailureRequest {
-            refused_by_site,
+            refused_by_site: code == REFUSED_BY_SITE,
+            code: code.to_owned(),
             caller: self.me.caller(),
             task_id: task.to_owned(),
             reason: reason.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tributary_core::round::task::REFUSED_BY_SITE;
 use tributary_proto::convert::sums_to_wire;
 use tributary_proto::v1;
 
@@ -27,7 +28,7 @@ impl Work<'_> {
     ) -> Result<Outcome, AgentError> {
         let policy = &self.agent.policy;
         if let Some(reason) = policy.refuses_statistics(&task.spec) {
-            return self.tell(task, reason, true, stop).await;
+            return self.tell(task, REFUSED_BY_SITE, reason, stop).await;
         }
         let (trainer, spec) = (self.agent.trainer.clone(), task.spec.clone());
         let follow = self.follow(pulse, stop);
@@ -42,7 +43,7 @@ impl Work<'_> {
         };
         let sums = match policy.told(sums) {
             Ok(sums) => sums,
-            Err(reason) => return self.tell(task, reason, true, stop).await,
+            Err(reason) => return self.tell(task, REFUSED_BY_SITE, reason, stop).await,
         };
         failpoint!("sums.computed");
         let content = (sums.digest(), sums.encode().len() as u64);

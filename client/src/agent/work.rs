@@ -8,6 +8,7 @@ use tributary_core::digest::Digest;
 use tributary_core::name::ClientName;
 use tributary_core::params::ParameterSet;
 use tributary_core::round::TaskKind;
+use tributary_core::round::task::{DIVERGED, REFUSED_BY_SITE, UNABLE};
 use tributary_proto::convert::statistics_to_wire;
 use tributary_proto::v1;
 
@@ -57,11 +58,11 @@ impl Work<'_> {
         let id = task.task_id.clone();
         let checked = match check(task) {
             Ok(checked) => checked,
-            Err(reason) => return self.unable((&id, None), reason, false, stop).await,
+            Err(reason) => return self.unable((&id, None), UNABLE, reason, stop).await,
         };
         let data = match self.agent.agrees(&checked.spec, &checked.origin.submitted_by) {
             Ok(data) => data,
-            Err(reason) => return self.tell(&checked, reason, true, stop).await,
+            Err(reason) => return self.tell(&checked, REFUSED_BY_SITE, reason, stop).await,
         };
         self.agent.observer.event(AgentEvent::Task {
             kind: checked.kind.word(),
@@ -97,7 +98,7 @@ impl Work<'_> {
         if task.kind == TaskKind::Evaluate
             && let Err(reason) = self.agent.may_evaluate(data.as_deref())
         {
-            return self.tell(task, reason, false, stop).await;
+            return self.tell(task, UNABLE, reason, stop).await;
         }
         failpoint!("task.received");
         if task.kind == TaskKind::Statistics {
@@ -121,11 +122,11 @@ impl Work<'_> {
     pub(super) async fn tell(
         &self,
         task: &Checked,
+        code: &str,
         reason: String,
-        refused_by_site: bool,
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
-        self.unable((task.id.as_str(), Some(&task.origin)), reason, refused_by_site, stop).await
+        self.unable((task.id.as_str(), Some(&task.origin)), code, reason, stop).await
     }
 
     /// A trainer's error, told to the coordinator: data that do not fit are this site's refusal, so
@@ -136,12 +137,13 @@ impl Work<'_> {
         error: TrainerError,
         stop: &CancellationToken,
     ) -> Result<Outcome, AgentError> {
-        let (reason, refused) = match error {
+        let (code, reason) = match error {
             TrainerError::Cancelled => return Ok(self.cancelled(stop)),
-            TrainerError::Unable(reason) => (reason, false),
-            TrainerError::Unfit(reason) => (reason, true),
+            TrainerError::Unable(reason) => (UNABLE, reason),
+            TrainerError::Diverged(reason) => (DIVERGED, reason),
+            TrainerError::Unfit(reason) => (REFUSED_BY_SITE, reason),
         };
-        self.tell(task, reason, refused, stop).await
+        self.tell(task, code, reason, stop).await
     }
 
     pub(super) fn cancelled(&self, stop: &CancellationToken) -> Outcome {
@@ -176,7 +178,7 @@ impl Work<'_> {
                     Ok(Some(parameters)) => return Ok(Ok(parameters)),
                     Ok(None) => CallError::Away("the checkpoint was damaged".to_owned(), None),
                     Err(reason) => {
-                        let outcome = self.tell(task, reason, false, stop).await?;
+                        let outcome = self.tell(task, UNABLE, reason, stop).await?;
                         return Ok(Err(outcome));
                     }
                 },
@@ -241,7 +243,7 @@ impl Work<'_> {
             Err(error) => return self.failed(task, error, stop).await,
         };
         if let Some(reason) = self.agent.policy.keeps(statistics.examples) {
-            return self.tell(task, reason, false, stop).await;
+            return self.tell(task, UNABLE, reason, stop).await;
         }
         let text = serde_json::to_vec(&statistics).unwrap_or_default();
         let product = Product {

@@ -160,6 +160,7 @@ impl Trainer for LocalTrainer {
 fn unable(error: LearningError) -> TrainerError {
     match error {
         LearningError::Cancelled => TrainerError::Cancelled,
+        error @ LearningError::Diverged { .. } => TrainerError::Diverged(error.to_string()),
         error @ (LearningError::NoBase { .. } | LearningError::Base { .. }) => {
             TrainerError::Unfit(error.to_string())
         }

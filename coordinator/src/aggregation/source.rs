@@ -1,9 +1,6 @@
 //! Reads the same stretch of every update: files block by block, other backends unit by unit.
 
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,7 +63,7 @@ impl Source {
             while at < unit.bytes.end {
                 let end = unit.bytes.end.min(at + self.blocks[0].len() as u64);
                 for ((file, key, _), block) in files.iter().zip(&mut self.blocks) {
-                    read_exact(file, key, at..end, &mut block[..(end - at) as usize])?;
+                    folder.read_exact(file, key, at..end, &mut block[..(end - at) as usize])?;
                 }
                 let pieces: [Piece<'_>; 2] = std::array::from_fn(|i| {
                     let bytes = &self.blocks[i][..(end - at) as usize];
@@ -118,26 +115,10 @@ pub(super) fn read_range(
 ) -> Result<(), BlobError> {
     buffer.resize((range.end - range.start) as usize, 0);
     match blobs.folder() {
-        Some(folder) => read_exact(&folder.file(key)?, key, range, buffer),
+        Some(folder) => folder.read_exact(&folder.file(key)?, key, range, buffer),
         None => {
             buffer.copy_from_slice(&runtime.block_on(blobs.read_range(key, range))?);
             Ok(())
         }
     }
-}
-
-fn read_exact(
-    file: &File,
-    key: &str,
-    range: Range<u64>,
-    buffer: &mut [u8],
-) -> Result<(), BlobError> {
-    file.read_exact_at(buffer, range.start).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => BlobError::Short {
-            key: key.to_owned(),
-            expected: range.end,
-            found: file.metadata().map_or(0, |meta| meta.len()),
-        },
-        _ => BlobError::Io { key: key.to_owned(), operation: "read", source: error.into() },
-    })
 }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
-use tributary_core::aggregate::{Scale, finish, fold};
+use tributary_core::aggregate::{Scale, finish, fold, norm_of_square, square_norm};
 use tributary_core::checkpoint;
 use tributary_core::codec::{self, PART_BYTES, update_len};
 use tributary_core::digest::Digest;
 use tributary_core::name::{JobId, TaskId};
 use tributary_core::params::{ParameterSet, Schema};
+use tributary_testing::s3::S3;
 
 use super::scan::{Cut, Unit, unit};
 use super::{Contribution, FoldError, FoldPlan, fold_cut, fold_round};
+use crate::blobs::faulty::Faults;
+use crate::blobs::tests::in_bucket;
 use crate::blobs::{BlobError, Blobs, UpdateKey, checkpoint_key};
 
 struct Round {
@@ -74,13 +77,23 @@ impl Round {
         }
     }
 
-    /// The next checkpoint, in memory and in one piece.
-    fn expected(&self) -> Vec<u8> {
+    /// The norm of the mean, in one piece.
+    fn norm(&self) -> u64 {
+        let (sums, total) = self.sums();
+        norm_of_square(square_norm(&sums, total, self.plan.scale))
+    }
+
+    fn sums(&self) -> (Vec<i64>, u64) {
         let mut sums = vec![0; self.old.values().len()];
         for (contribution, values) in self.plan.contributions.iter().zip(&self.updates) {
             fold(&mut sums, values, contribution.examples, self.plan.scale);
         }
-        let total = self.plan.contributions.iter().map(|c| c.examples).sum();
+        (sums, self.plan.contributions.iter().map(|c| c.examples).sum())
+    }
+
+    /// The next checkpoint, in memory and in one piece.
+    fn expected(&self) -> Vec<u8> {
+        let (sums, total) = self.sums();
         let mut new = self.old.clone();
         finish(self.old.values(), &sums, total, self.plan.scale, new.values_mut());
         checkpoint::encode(&new)
@@ -121,6 +134,10 @@ async fn any_store_threads_and_cut_give_the_bytes_of_the_reference() {
     let expected = Digest::of(&round.expected());
     let [folder, plain] = both(root.path());
     round.store(&folder).await;
+    let server = S3::start().expect("a server");
+    let bucket = in_bucket(&server, "models").await;
+    round.store(&bucket).await;
+    let norm = round.norm();
     let cuts = [
         Cut::default(),
         Cut { threads: 1, ..Cut::default() },
@@ -128,9 +145,11 @@ async fn any_store_threads_and_cut_give_the_bytes_of_the_reference() {
         Cut { threads: 3, unit_bytes: PART_BYTES, block_bytes: 1_000_004 },
     ];
     for cut in cuts {
-        for blobs in [&folder, &plain] {
+        // A request a unit: small ones are many, and tell nothing more.
+        let buckets = Some(&bucket).filter(|_| cut.unit_bytes >= Cut::default().unit_bytes);
+        for blobs in [&folder, &plain].into_iter().chain(buckets) {
             let outcome = fold_cut(blobs, round.plan.clone(), cut).await.expect("fold");
-            assert_eq!(outcome.digest, expected, "{cut:?}");
+            assert_eq!((outcome.digest, outcome.norm), (expected, norm), "{cut:?}");
             let stored = blobs.read_range(&round.plan.output, 0..outcome.len).await.expect("read");
             assert_eq!(Digest::of(&stored), expected);
         }
@@ -181,6 +200,48 @@ async fn missing_and_short_blobs_are_named_and_nothing_is_written() {
         assert!(matches!(&missing, FoldError::Blob(BlobError::NotFound { .. })), "{missing}");
         assert!(blobs.len(&round.plan.output).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn a_fold_over_blobs_that_fail_on_purpose_comes_to_the_same_bytes() {
+    let root = tempfile::tempdir().expect("folder");
+    let server = S3::start().expect("a server");
+    let round = round(3, 300_000);
+    let expected = (Digest::of(&round.expected()), round.norm());
+    let [folder, plain] = both(root.path());
+    for (seed, whole) in (1..).zip([folder, plain, in_bucket(&server, "").await]) {
+        round.store(&whole).await;
+        let faults = Faults::new(seed, 0.05);
+        let blobs = whole.with_faults(faults.clone());
+        let (mut folded, mut tries) = (0, 0);
+        while folded < 5 || faults.struck() < 5 {
+            tries += 1;
+            assert!(tries < 500, "it never comes through: {folded} folds");
+            match fold_round(&blobs, round.plan.clone()).await {
+                Ok(outcome) => {
+                    assert_eq!((outcome.digest, outcome.norm), expected);
+                    folded += 1;
+                }
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mean_that_is_no_number_is_told_and_not_written() {
+    let mut round = round(1, 100);
+    round.old.values_mut()[7] = f32::MAX;
+    round.updates[0][7] = 1.0;
+    let blobs = Blobs::in_memory();
+    round.store(&blobs).await;
+    fold_round(&blobs, round.plan.clone()).await.expect("too small to tell");
+    round.old.values_mut()[7] = f32::INFINITY;
+    round.plan.output = checkpoint_key(&round.plan.contributions[0].key.job, 2, 1);
+    round.store(&blobs).await;
+    let error = fold_round(&blobs, round.plan.clone()).await.expect_err("no number");
+    assert!(matches!(error, FoldError::NotFinite { coordinate: 7 }), "{error:?}");
+    assert!(!error.is_transient() && blobs.len(&round.plan.output).await.is_err());
 }
 
 #[tokio::test]

@@ -40,6 +40,20 @@ pub enum BlobError {
         /// Bytes that are kept free.
         reserve: u64,
     },
+    /// The store refuses; trying again helps once somebody has mended keys or rules.
+    #[error(
+        "the store does not let us {operation} blob `{key}`: mend the keys (AWS_ACCESS_KEY_ID and \
+         so on; they are read at the start) or the bucket's rules"
+    )]
+    Denied {
+        /// Its key.
+        key: String,
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// What the store says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The store failed; trying again may help.
     #[error("cannot {operation} blob `{key}`")]
     Io {
@@ -57,7 +71,20 @@ impl BlobError {
     pub(super) fn of(key: &str, operation: &'static str, error: object_store::Error) -> Self {
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound { key: key.to_owned() },
+            object_store::Error::PermissionDenied { source, .. }
+            | object_store::Error::Unauthenticated { source, .. } => {
+                Self::Denied { key: key.to_owned(), operation, source }
+            }
             error => Self::io(key, operation, error),
+        }
+    }
+
+    /// A failure to write: a store that finds nothing to write to has lost an upload (or a lost reply
+    /// let it end already), and what it belonged to can be written anew.
+    pub(super) fn of_write(key: &str, operation: &'static str, error: object_store::Error) -> Self {
+        match Self::of(key, operation, error) {
+            Self::NotFound { .. } => Self::io(key, operation, "the store no longer knows of it"),
+            error => error,
         }
     }
 
@@ -80,10 +107,10 @@ impl BlobError {
         Self::Io { key: key.to_owned(), operation, source }
     }
 
-    /// Whether trying again may help.
+    /// Whether trying again may help, without anything else being another.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Full { .. })
+        matches!(self, Self::Io { .. } | Self::Full { .. } | Self::Denied { .. })
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 
+#[cfg(any(test, feature = "failpoints"))]
+use super::faulty::Faults;
 use super::{BlobError, path_of};
 
 /// Folders that are remembered as durable; beyond it the memory starts anew, at the price of a few
@@ -27,9 +31,35 @@ pub(crate) struct Folder {
     store: LocalFileSystem,
     /// Folders whose own entry, up to the root's, is known to be on disk.
     settled: Mutex<HashSet<PathBuf>>,
+    trouble: Trouble,
+}
+
+/// What goes wrong with files on purpose; nothing, in builds without `failpoints`.
+#[derive(Debug, Clone, Default)]
+struct Trouble {
+    #[cfg(any(test, feature = "failpoints"))]
+    faults: Option<Arc<Faults>>,
+}
+
+impl Trouble {
+    fn around<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        #[cfg(any(test, feature = "failpoints"))]
+        if let Some(faults) = &self.faults {
+            return faults.around(work);
+        }
+        work()
+    }
 }
 
 impl Folder {
+    /// The same folder, whose files fail on purpose.
+    #[cfg(any(test, feature = "failpoints"))]
+    pub(super) fn with_faults(&self, faults: Arc<Faults>) -> Self {
+        let (root, store) = (self.root.clone(), self.store.clone());
+        let trouble = Trouble { faults: Some(faults) };
+        Self { root, store, settled: Mutex::default(), trouble }
+    }
+
     pub(super) fn open(root: &FilePath) -> Result<Self, BlobError> {
         let open = || {
             std::fs::create_dir_all(root)?;
@@ -43,7 +73,7 @@ impl Folder {
         let store = LocalFileSystem::new_with_prefix(&root)
             .map_err(|error| BlobError::of(&name, "open", error))?
             .with_fsync(true);
-        Ok(Self { root, store, settled: Mutex::default() })
+        Ok(Self { root, store, settled: Mutex::default(), trouble: Trouble::default() })
     }
 
     /// Whether so many bytes are free on the folder's disk.
@@ -60,7 +90,28 @@ impl Folder {
 
     /// The file of a blob, to read.
     pub(crate) fn file(&self, key: &str) -> Result<File, BlobError> {
-        File::open(self.path(key)?).map_err(|error| BlobError::of_file(key, "open", error))
+        let path = self.path(key)?;
+        let file = self.trouble.around(|| File::open(path));
+        file.map_err(|error| BlobError::of_file(key, "open", error))
+    }
+
+    /// Fills a buffer from a range of a blob's file. It blocks.
+    pub(crate) fn read_exact(
+        &self,
+        file: &File,
+        key: &str,
+        range: Range<u64>,
+        buffer: &mut [u8],
+    ) -> Result<(), BlobError> {
+        let read = self.trouble.around(|| file.read_exact_at(buffer, range.start));
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => BlobError::Short {
+                key: key.to_owned(),
+                expected: range.end,
+                found: file.metadata().map_or(0, |meta| meta.len()),
+            },
+            _ => BlobError::io(key, "read", error),
+        })
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, BlobError> {
@@ -80,9 +131,12 @@ impl Folder {
         blocking(key, "sync the folders of", move || {
             let above =
                 folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
-            for above in above {
-                sync_folder(above)?;
-            }
+            self.trouble.around(|| {
+                for above in above {
+                    sync_folder(above)?;
+                }
+                Ok(())
+            })?;
             let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
             if settled.len() >= SETTLED_MAX {
                 settled.clear();
@@ -96,8 +150,8 @@ impl Folder {
     /// Begins a file for a blob that comes in pieces.
     pub(super) async fn stage(self: Arc<Self>, key: String) -> Result<Staged, BlobError> {
         let path = self.path(&key)?;
-        let name = key.clone();
-        let staged = tokio::task::spawn_blocking(move || Staged::create(key, path)).await;
+        let (name, trouble) = (key.clone(), self.trouble.clone());
+        let staged = tokio::task::spawn_blocking(move || Staged::create(key, path, trouble)).await;
         staged.map_err(|error| BlobError::io(&name, "begin", error))?
     }
 
@@ -109,11 +163,13 @@ impl Folder {
             let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
             settled.retain(|folder| !folder.starts_with(&tree));
             drop(settled);
-            match std::fs::remove_dir_all(&tree) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                removed => removed?,
-            }
-            tree.parent().map_or(Ok(()), sync_folder)
+            self.trouble.around(|| {
+                match std::fs::remove_dir_all(&tree) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    removed => removed?,
+                }
+                tree.parent().map_or(Ok(()), sync_folder)
+            })
         })
         .await
     }
@@ -141,11 +197,12 @@ pub(super) struct Staged {
     staging: PathBuf,
     path: PathBuf,
     published: bool,
+    trouble: Trouble,
 }
 
 impl Staged {
     /// Named like the store's own staging files, so the same sweep finds it and no listing shows it.
-    fn create(key: String, path: PathBuf) -> Result<Self, BlobError> {
+    fn create(key: String, path: PathBuf, trouble: Trouble) -> Result<Self, BlobError> {
         let open = || {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             for number in 1_u64.. {
@@ -158,14 +215,17 @@ impl Staged {
             }
             Err(io::Error::from(io::ErrorKind::AlreadyExists))
         };
-        let (file, staging) = open().map_err(|error| BlobError::io(&key, "begin", error))?;
-        Ok(Self { file, key, staging, path, published: false })
+        let opened = open().map_err(|error| BlobError::io(&key, "begin", error));
+        let (file, staging) = opened?;
+        Ok(Self { file, key, staging, path, published: false, trouble })
     }
 
     /// Adds bytes and makes them durable. It blocks.
     pub(super) fn append(&mut self, pieces: &[Bytes]) -> Result<(), BlobError> {
-        let written = pieces.iter().try_for_each(|piece| self.file.write_all(piece));
-        let synced = written.and_then(|()| self.file.sync_data());
+        let synced = self.trouble.clone().around(|| {
+            let written = pieces.iter().try_for_each(|piece| self.file.write_all(piece));
+            written.and_then(|()| self.file.sync_data())
+        });
         synced.map_err(|error| BlobError::io(&self.key, "write", error))
     }
 
@@ -173,10 +233,12 @@ impl Staged {
     pub(super) async fn publish(mut self) -> Result<(), BlobError> {
         let key = self.key.clone();
         blocking(&key, "finish", move || {
-            self.file.sync_all()?;
-            std::fs::rename(&self.staging, &self.path)?;
-            self.published = true;
-            self.path.parent().map_or(Ok(()), sync_folder)
+            self.trouble.clone().around(|| {
+                self.file.sync_all()?;
+                std::fs::rename(&self.staging, &self.path)?;
+                self.published = true;
+                self.path.parent().map_or(Ok(()), sync_folder)
+            })
         })
         .await
     }

@@ -55,7 +55,7 @@ impl Upload {
 
     async fn complete(mut self) -> Result<(), BlobError> {
         let done = self.parts()?.complete().await;
-        done.map_err(|error| BlobError::of(&self.key, "finish", error))?;
+        done.map_err(|error| BlobError::of_write(&self.key, "finish", error))?;
         self.parts = None;
         Ok(())
     }
@@ -89,7 +89,7 @@ impl CheckpointWriter {
             Target::File(folder.clone().stage(key.to_owned()).await?)
         } else {
             let upload = blobs.store.put_multipart(&path_of(key)?).await;
-            let parts = Some(upload.map_err(|error| BlobError::of(key, "begin", error))?);
+            let parts = Some(upload.map_err(|error| BlobError::of_write(key, "begin", error))?);
             Target::Upload(Upload { parts, key: key.to_owned() })
         };
         Ok(Self {
@@ -184,7 +184,7 @@ impl Progress {
                     hasher
                 });
                 let (put, hash) = futures::join!(put, hash);
-                put.map_err(|error| BlobError::of(&key, "write", error))?;
+                put.map_err(|error| BlobError::of_write(&key, "write", error))?;
                 Ok(Self { target: Target::Upload(upload), hasher: hash.map_err(lost)? })
             }
         }

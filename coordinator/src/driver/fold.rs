@@ -5,13 +5,17 @@ use std::time::Instant;
 
 use tributary_core::aggregate::Scale;
 use tributary_core::metrics::Statistics;
+use tributary_core::round::divergence::median_loss;
 use tributary_core::round::{Event, FoldFacts, JobState, RoundState};
 
 use super::{Hub, RETRY};
-use crate::aggregation::{Contribution, FoldOutcome, FoldPlan, fold_round};
+use crate::aggregation::{Contribution, FoldError, FoldOutcome, FoldPlan, fold_round};
 use crate::blobs::{UpdateKey, checkpoint_key};
 use crate::specs::Spec;
-use crate::store::{CheckpointRow, StoreError, UpdateRow};
+use crate::store::{CheckpointRow, LeaseToken, StoreError, UpdateRow};
+
+/// Longest sentence about what a fold waits for: a server's answer may be a page.
+const WAITS_CHARS_MAX: usize = 500;
 
 /// The machine's next event, and the checkpoint that became durable with it, where there is one.
 #[derive(Clone)]
@@ -25,6 +29,7 @@ pub(super) async fn fold(
     hub: &Arc<Hub>,
     spec: &Spec,
     state: &JobState,
+    token: &LeaseToken,
 ) -> Result<Folded, StoreError> {
     let mut pause = RETRY.0;
     loop {
@@ -42,13 +47,34 @@ pub(super) async fn fold(
             }
             Err(error) if error.is_transient() => {
                 let round = round.number;
-                tracing::warn!(job = %state.id, round, %error, "the fold failed; trying again");
+                let why = chain(&error);
+                tracing::warn!(job = %state.id, round, %why, "the fold failed; trying again");
+                let waits_for = format!("waiting to fold round {round}: {why}");
+                hub.store.note_wait(&state.id, token, &waits_for).await?;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY.1);
+            }
+            Err(FoldError::NotFinite { coordinate }) => {
+                let reason = FoldError::NotFinite { coordinate }.to_string();
+                return Ok(Folded { event: Event::Diverged { reason }, checkpoint: None });
             }
             Err(error) => return Ok(failed(&error.to_string())),
         }
     }
+}
+
+/// An error with what is under it: "connection refused" stands at the bottom.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text.chars().take(WAITS_CHARS_MAX).collect()
 }
 
 fn failed(reason: &str) -> Folded {
@@ -128,6 +154,8 @@ fn succeeded(
         statistics,
         bytes_up: accepted.iter().map(|u| u.bytes).sum(),
         bytes_down: taken * outcome.len,
+        update_norm: outcome.norm,
+        median_loss: median_loss(accepted.iter().map(|u| &u.statistics)),
         fold_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     let row =

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tributary_core::digest::Digest;
 use tributary_core::name::JobId;
 use tributary_core::round::cohort::Roster;
 use tributary_core::round::step::needs_roster;
@@ -140,12 +141,16 @@ impl Driver {
         match &next {
             Next::Fold(state) => {
                 failpoint!("driver.fold.due");
-                let folding = fold(&self.hub, &self.spec, state);
+                let folding = fold(&self.hub, &self.spec, state, &self.token);
                 let Some(folded) = self.unless_halted(folding).await? else {
                     return Ok(Next::Wait);
                 };
                 failpoint!("driver.fold.done");
-                self.apply(Some(folded)).await?;
+                let made = folded.checkpoint.as_ref().map(|row| (row.key.clone(), row.digest));
+                let ended = matches!(self.apply(Some(folded)).await?, Next::Ended);
+                if let Some((key, digest)) = made.filter(|_| ended) {
+                    self.discard(&key, &digest).await;
+                }
             }
             Next::Pool(state) => {
                 failpoint!("sums.pool.due");
@@ -193,6 +198,17 @@ impl Driver {
         Ok(moved.next)
     }
 
+    /// Deletes what a fold made and the job did not want, because it had diverged or was ended.
+    async fn discard(&self, key: &str, digest: &Digest) {
+        let wanted = self.hub.store.checkpoint_by_digest(digest).await;
+        if !matches!(wanted, Ok(None)) {
+            return;
+        }
+        if let Err(error) = self.hub.blobs.delete(key).await {
+            tracing::warn!(job = %self.job, key, %error, "a checkpoint that was not committed stays");
+        }
+    }
+
     /// What follows a committed pass: bells, and updates that are no longer needed.
     fn follow(&self, moved: &Moved) {
         for client in &moved.offered {
@@ -234,19 +250,21 @@ fn advance(
         state = step(&state, policy, now_ms, Event::TakenOver)?.0;
         changed = !same_but_clock(&before, &state);
     }
-    let mut event = match folded {
-        Some(folded) => {
-            changes.checkpoints.extend(folded.checkpoint);
-            folded.event
-        }
-        None => Event::Tick { roster: roster.clone() },
+    let (mut event, made) = match folded {
+        Some(folded) => (folded.event, folded.checkpoint),
+        None => (Event::Tick { roster: roster.clone() }, None),
     };
+    let mut made = made.into_iter();
     loop {
         let was_ended = state.round.as_ref().is_some_and(|r| r.phase.ended());
         let (stepped, effects) = step(&state, policy, now_ms, event)?;
         let moved = !same_but_clock(&state, &stepped);
         state = stepped;
         changed |= moved;
+        // What a diverging round made is nobody's checkpoint.
+        if state.round.as_ref().is_some_and(|r| r.phase == Phase::Committed) {
+            changes.checkpoints.extend(made.next());
+        }
         let (mut fold_due, mut pool_due) = (false, false);
         for effect in effects {
             match effect {
@@ -302,6 +320,7 @@ fn same_but_clock(a: &JobState, b: &JobState) -> bool {
         && a.reason == b.reason
         && a.checkpoint == b.checkpoint
         && a.result == b.result
+        && a.course == b.course
         && a.round == b.round
         && a.evaluation_deadline_ms == b.evaluation_deadline_ms
         && a.statistics_deadline_ms == b.statistics_deadline_ms

@@ -65,6 +65,10 @@ async fn present(hub: &Hub, row: &JobRow) -> Result<v1::Job, Status> {
     if row.status == JobStatus::Running && selecting {
         job.reason = waits_for(hub, row, &spec).await?;
     }
+    let aggregating = matches!(row.current, Some((_, _, Phase::Aggregating)));
+    if let Some(waits_for) = row.waits_for.as_ref().filter(|_| aggregating) {
+        job.reason = waits_for.clone();
+    }
     Ok(job)
 }
 

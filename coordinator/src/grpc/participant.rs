@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tributary_core::name::ClientName;
 use tributary_core::round::Rejection;
+use tributary_core::round::task::REFUSED_BY_SITE;
 use tributary_proto::convert::{
-    CallerId, WireFault, binding_from_wire, digest_from_wire, kind_to_wire, statistics_from_wire,
-    task_id_from_wire, upload_from_wire,
+    CallerId, WireFault, binding_from_wire, digest_from_wire, failure_code_from_wire, kind_to_wire,
+    statistics_from_wire, task_id_from_wire, upload_from_wire,
 };
 use tributary_proto::fault::status;
 use tributary_proto::v1::participant_service_server::ParticipantService;
@@ -226,8 +227,11 @@ impl ParticipantService for Participants {
         let request = request.into_inner();
         let caller = self.gate.client(&who, request.caller).await?;
         let task = task_id_from_wire(&request.task_id)?;
-        let by_site = request.refused_by_site;
-        let result = ingest::failure(&self.hub, &caller, &task, request.reason, by_site).await;
+        let code = match request.refused_by_site {
+            true => REFUSED_BY_SITE.to_owned(),
+            false => failure_code_from_wire(&request.code)?,
+        };
+        let result = ingest::failure(&self.hub, &caller, &task, code, request.reason).await;
         result.map_err(|error| of_ingest(&error))?;
         Ok(Response::new(v1::ReportFailureResponse {}))
     }

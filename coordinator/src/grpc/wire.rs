@@ -1,5 +1,6 @@
 //! Rows as the wire shows them to operators.
 
+use tributary_core::round::divergence::norm_of;
 use tributary_core::round::{JobStatus, Phase, RoundState, Task, TaskKind, TaskState};
 use tributary_proto::convert::{kind_to_wire, metrics_to_wire};
 use tributary_proto::v1;
@@ -71,6 +72,7 @@ pub(super) fn round_to_wire(job: &str, row: &RoundRow, tasks: &[Task]) -> v1::Ro
         updated_at_us: row.updated_at_us,
         tasks: tasks.iter().map(task_to_wire).collect(),
         reason: state.reason.clone().unwrap_or_default(),
+        update_norm: facts.map_or(0.0, |f| norm_of(f.update_norm)),
     }
 }
 
@@ -106,6 +108,7 @@ fn task_to_wire(task: &Task) -> v1::TaskInfo {
         client: task.client.to_string(),
         attempt: task.attempt,
         state: task.state.word().to_owned(),
+        code: task.code.clone().unwrap_or_default(),
         progress: task.progress,
         progress_total: task.progress_total,
         reason: task.reason.clone().unwrap_or_default(),

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tributary_core::codec::{self, Expectation, UpdateFault};
 use tributary_core::digest::Digest;
 use tributary_core::name::TaskId;
-use tributary_core::round::task::TaskEvent;
+use tributary_core::round::task::{DIVERGED, TaskEvent};
 use tributary_core::round::{Rejection, TaskKind};
 use tributary_proto::convert::{CallerId, Upload, WireFault, statistics_from_wire};
 use tributary_proto::v1;
@@ -77,16 +77,25 @@ pub(crate) async fn upload(
             let job = Some((&known.view.job, known.view.task.round));
             record_rejection(hub, job, &upload.caller, code, error.to_string()).await;
         }
-        if matches!(error, IngestError::Update(_) | IngestError::TooManyUpdates) {
+        if let IngestError::Update(_) | IngestError::TooManyUpdates = error {
             end_task(hub, &known, &upload.caller, error).await;
         }
     }
     result
 }
 
-async fn end_task(hub: &Hub, known: &Known, caller: &CallerId, error: &IngestError) {
-    let reason = format!("update refused: {error}");
-    match move_task(hub, known, caller, TaskEvent::Fail { reason }, None).await {
+async fn end_task(hub: &Hub, known: &Known, caller: &CallerId, fault: &IngestError) {
+    let code = match fault {
+        // Values like these come of training that runs away.
+        IngestError::Update(UpdateFault::NotFinite { .. } | UpdateFault::TooLarge { .. }) => {
+            DIVERGED
+        }
+        IngestError::Update(other) => other.reason(),
+        _ => "too_many_updates",
+    };
+    let event =
+        TaskEvent::Fail { code: code.to_owned(), reason: format!("update refused: {fault}") };
+    match move_task(hub, known, caller, event, None).await {
         Ok(_) => hub.wakes.wake_job(&known.view.job),
         Err(error) => tracing::debug!(%error, "the refused update's task stays as it is"),
     }

@@ -129,6 +129,7 @@ pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
         progress: fields.number("progress")?,
         progress_total: fields.number("progress_total")?,
         accepted,
+        code: fields.optional_text("code")?.map(str::to_owned),
         reason: fields.optional_text("reason")?.map(str::to_owned),
     })
 }
@@ -144,6 +145,9 @@ pub(super) fn round(row: &Row) -> Result<RoundRow, StoreError> {
             statistics: fields.json("statistics")?,
             bytes_up: fields.number("bytes_up")?,
             bytes_down: fields.number("bytes_down")?,
+            // Rounds of an earlier version have none.
+            update_norm: fields.optional_number("update_norm")?.unwrap_or(0),
+            median_loss: fields.optional_int("median_loss")?,
             fold_ms: fields.number("fold_ms")?,
         }),
         None => None,

@@ -25,8 +25,9 @@ macro_rules! select_jobs {
         concat!(
             "-- ",
             $comment,
-            "\nSELECT j.id, j.name, j.status, j.reason, j.submitted_by, j.spec_digest, j.checkpoint, j.result, \
-             j.clock_ms, j.evaluation_deadline_ms, j.constants, j.created_at_us, j.updated_at_us, \
+            "\nSELECT j.id, j.name, j.status, j.reason, j.waits_for, j.submitted_by, \
+             j.spec_digest, j.checkpoint, j.result, j.clock_ms, j.evaluation_deadline_ms, \
+             j.constants, j.created_at_us, j.updated_at_us, \
              r.number AS number, r.attempt AS attempt, r.phase AS phase \
              FROM jobs j LEFT JOIN rounds r ON r.job = j.id \
              AND r.number = (SELECT MAX(number) FROM rounds WHERE job = j.id) \
@@ -194,6 +195,7 @@ impl Store {
             name: fields.text("name")?.to_owned(),
             status: fields.status("status")?,
             reason: fields.optional_text("reason")?.map(str::to_owned),
+            waits_for: fields.optional_text("waits_for")?.map(str::to_owned),
             submitted_by: fields.text("submitted_by")?.to_owned(),
             spec_digest: fields.parsed("spec_digest")?,
             checkpoint: fields.parsed("checkpoint")?,
@@ -362,6 +364,7 @@ async fn hold(tx: &mut Tx, job: &JobId) -> Result<Held, StoreError> {
         clock_ms: fields.number("clock_ms")?,
         checkpoint: fields.parsed("checkpoint")?,
         result: fields.parsed("result")?,
+        course: fields.json("course")?,
         round: None,
         evaluation_deadline_ms: fields.optional_number("evaluation_deadline_ms")?,
         statistics_deadline_ms: fields.optional_number("statistics_deadline_ms")?,

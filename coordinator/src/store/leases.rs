@@ -85,6 +85,24 @@ impl Store {
         Ok(self.db.execute(sql, &values).await? == 1)
     }
 
+    /// Notes what a job's driver waits for, for people; the job's next step clears it. Whoever lost the
+    /// lease notes nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_wait(
+        &self,
+        job: &JobId,
+        token: &LeaseToken,
+        waits_for: &str,
+    ) -> Result<(), StoreError> {
+        let sql = "-- store.leases.note_wait\n\
+            UPDATE jobs SET waits_for = $3 WHERE id = $1 AND lease_token = $2";
+        let values = [job.as_str().into(), token.0.as_str().into(), waits_for.into()];
+        self.db.execute(sql, &values).await?;
+        Ok(())
+    }
+
     /// Hands a lease back, so that another replica can take it at once.
     ///
     /// # Errors

@@ -50,6 +50,8 @@ pub struct JobRow {
     pub status: JobStatus,
     /// Why it failed or was cancelled.
     pub reason: Option<String>,
+    /// What its driver waits for, where a fold cannot be done yet.
+    pub waits_for: Option<String>,
     /// Who submitted it, `ROLE/NAME`; empty where nobody was asked.
     pub submitted_by: String,
     /// The spec's digest.

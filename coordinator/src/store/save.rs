@@ -46,7 +46,7 @@ async fn save_job(tx: &mut Tx, held: &Held, after: &JobState) -> Result<(), Stor
     let sql = "-- store.save.job\n\
         UPDATE jobs SET status = $3, reason = $4, clock_ms = $5, checkpoint = $6, result = $7, \
         evaluation_deadline_ms = $8, event_sequence = $9, event_digest = $10, \
-        statistics_deadline_ms = $11, constants = $12, \
+        statistics_deadline_ms = $11, constants = $12, course = $13, waits_for = NULL, \
         version = version + 1, updated_at_us = {now} WHERE id = $1 AND version = $2";
     let values = [
         after.id.as_str().into(),
@@ -61,6 +61,7 @@ async fn save_job(tx: &mut Tx, held: &Held, after: &JobState) -> Result<(), Stor
         held.chain.digest.into(),
         optional_int("statistics_deadline_ms", after.statistics_deadline_ms)?.into(),
         after.constants.into(),
+        json(&after.course)?.into(),
     ];
     if tx.execute(sql, &values).await? != 1 {
         return Err(StoreError::Fenced { job: after.id.to_string() });
@@ -117,6 +118,8 @@ fn round_values(job: &JobId, round: &RoundState) -> Result<Vec<Value>, StoreErro
         count("fold_ms", |f| f.fold_ms)?.into(),
         round.result.into(),
         round.reason.clone().into(),
+        count("update_norm", |f| f.update_norm)?.into(),
+        facts.and_then(|f| f.median_loss).into(),
     ])
 }
 
@@ -125,8 +128,8 @@ async fn insert_round(tx: &mut Tx, job: &JobId, round: &RoundState) -> Result<()
         INSERT INTO rounds (job, number, attempt, phase, checkpoint_in, roster, cohort_size, \
         cap_exponent, opened_ms, training_ms, deadline_ms, closed_ms, committed_ms, \
         checkpoint_out, checkpoint_bytes, examples, statistics, bytes_up, bytes_down, fold_ms, \
-        result, reason, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
-        $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, {now}, {now})";
+        result, reason, update_norm, median_loss, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+        $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, {now}, {now})";
     tx.execute(sql, &round_values(job, round)?).await?;
     Ok(())
 }
@@ -137,7 +140,7 @@ async fn update_round(tx: &mut Tx, job: &JobId, round: &RoundState) -> Result<()
         cap_exponent = $8, opened_ms = $9, training_ms = $10, deadline_ms = $11, closed_ms = $12, \
         committed_ms = $13, checkpoint_out = $14, checkpoint_bytes = $15, examples = $16, \
         statistics = $17, bytes_up = $18, bytes_down = $19, fold_ms = $20, result = $21, \
-        reason = $22, \
+        reason = $22, update_norm = $23, median_loss = $24, \
         updated_at_us = {now} WHERE job = $1 AND number = $2 AND attempt = $3";
     if tx.execute(sql, &round_values(job, round)?).await? != 1 {
         return Err(StoreError::Fenced { job: job.to_string() });
@@ -148,8 +151,8 @@ async fn update_round(tx: &mut Tx, job: &JobId, round: &RoundState) -> Result<()
 async fn insert_task(tx: &mut Tx, job: &JobId, task: &Task) -> Result<(), StoreError> {
     let sql = "-- store.save.insert_task\n\
         INSERT INTO tasks (id, job, kind, round, attempt, client, state, lease_until_ms, instance, \
-        progress, progress_total, reason, created_at_us, updated_at_us) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, {now}, {now})";
+        progress, progress_total, code, reason, created_at_us, updated_at_us) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {now}, {now})";
     let values = [
         task.id.as_str().into(),
         job.as_str().into(),
@@ -162,6 +165,7 @@ async fn insert_task(tx: &mut Tx, job: &JobId, task: &Task) -> Result<(), StoreE
         task.instance.clone().into(),
         int("progress", task.progress)?.into(),
         int("progress_total", task.progress_total)?.into(),
+        task.code.clone().into(),
         task.reason.clone().into(),
     ];
     tx.execute(sql, &values).await?;
@@ -172,7 +176,7 @@ async fn insert_task(tx: &mut Tx, job: &JobId, task: &Task) -> Result<(), StoreE
 pub(super) async fn update_task(tx: &mut Tx, task: &Task) -> Result<(), StoreError> {
     let sql = "-- store.save.update_task\n\
         UPDATE tasks SET state = $2, lease_until_ms = $3, instance = $4, progress = $5, \
-        progress_total = $6, accepted_digest = $7, accepted_examples = $8, reason = $9, \
+        progress_total = $6, accepted_digest = $7, accepted_examples = $8, code = $9, reason = $10, \
         updated_at_us = {now} WHERE id = $1";
     let accepted = task.accepted.as_ref();
     let values = [
@@ -184,6 +188,7 @@ pub(super) async fn update_task(tx: &mut Tx, task: &Task) -> Result<(), StoreErr
         int("progress_total", task.progress_total)?.into(),
         accepted.map(|a| a.digest).into(),
         optional_int("accepted_examples", accepted.map(|a| a.examples))?.into(),
+        task.code.clone().into(),
         task.reason.clone().into(),
     ];
     tx.execute(sql, &values).await?;

@@ -124,6 +124,8 @@ pub(crate) fn facts(round: u32) -> FoldFacts {
         statistics: Statistics::new(2).expect("statistics"),
         bytes_up: i64::MAX as u64,
         bytes_down: 1,
+        update_norm: 3,
+        median_loss: Some(-5),
         fold_ms: 1,
     }
 }

@@ -1,8 +1,11 @@
 //! Jobs from creation to completion, as they come back from the database.
 
-use tributary_coordinator::store::{CreatedJob, Greeting};
+use std::time::Duration;
+
+use tributary_coordinator::store::{CreatedJob, Greeting, Holder};
 use tributary_core::digest::Digest;
 use tributary_core::instance::Instance;
+use tributary_core::round::task::{DIVERGED, TaskEvent};
 use tributary_core::round::{Event, JobStatus, Phase, Rejection, TaskKind};
 
 use crate::fixture::{Fixture, facts, hello, new_job, open_tasks};
@@ -238,4 +241,40 @@ pub(crate) async fn clients_of_an_older_protocol_are_in_no_roster_of_such_a_job(
     assert_eq!(open_tasks(&state).len(), 4);
     let clients = fixture.store.clients().await.expect("clients");
     assert!(clients.iter().all(|row| row.hello.protocol == 2));
+}
+
+pub(crate) async fn what_a_driver_waits_for_stands_until_its_next_step(fixture: &Fixture) {
+    let (job, store) = (fixture.job("waits").await, &fixture.store);
+    let ttl = Duration::from_secs(60);
+    let holder = |owner| Holder { owner, lock: None };
+    let token = store.acquire_lease(&job, holder("a"), ttl).await.expect("lease").expect("free");
+    store.note_wait(&job, &token, "waiting to fold round 1").await.expect("noted");
+    let waits_for = async || store.job(&job).await.expect("job").expect("a row").waits_for;
+    assert_eq!(waits_for().await.as_deref(), Some("waiting to fold round 1"));
+    // Whoever lost the lease says nothing any more.
+    store.release_lease(&job, &token).await.expect("released");
+    store.acquire_lease(&job, holder("b"), ttl).await.expect("lease").expect("free");
+    store.note_wait(&job, &token, "stale").await.expect("no error");
+    assert_eq!(waits_for().await.as_deref(), Some("waiting to fold round 1"));
+    fixture.settle(&job, 1000).await;
+    assert_eq!(waits_for().await, None);
+}
+
+pub(crate) async fn a_failed_task_keeps_its_code(fixture: &Fixture) {
+    let job = fixture.job("codes").await;
+    let state = fixture.settle(&job, 1000).await;
+    let task = open_tasks(&state)[0].clone();
+    let (code, reason) = (DIVERGED.to_owned(), "NaN".to_owned());
+    let event = Event::Task {
+        client: state.tasks[&task].client.clone(),
+        task: task.clone(),
+        instance: "a".to_owned(),
+        event: TaskEvent::Fail { code, reason },
+    };
+    fixture.event(&job, 1100, event).await.expect("failed");
+    let stored = fixture.stored(&job).await;
+    assert_eq!(stored.tasks[&task].code.as_deref(), Some(DIVERGED));
+    let tasks = fixture.store.tasks(&job, 1).await.expect("tasks");
+    let codes: Vec<_> = tasks.iter().filter_map(|t| t.code.as_deref()).collect();
+    assert_eq!(codes, [DIVERGED]);
 }

@@ -70,6 +70,39 @@ fn finish_loop<V: Value>(old: &[V], acc: &[i64], denominator: f64, out: &mut [V]
     }
 }
 
+/// Binary places of a mean in [`norm_loop`]: what is below 2^-33 counts as nothing.
+const NORM_BITS: u32 = 32;
+/// 2^[`NORM_BITS`].
+const NORM_UNIT: f64 = (1_u64 << NORM_BITS) as f64;
+/// Means at a time: so many squares of halves stay within a u64.
+const NORM_RUN: usize = 1 << 12;
+/// Where a mean's magnitude is cut in two, so that its square is three products of 32-bit numbers,
+/// which every instruction set has.
+const NORM_HALF: u32 = 24;
+
+/// Σ rint(|mean| · 2^32)²: a sum of integers, so it is the same in any cut and order. A mean is at
+/// most 2^16, its halves are below 2^25, and 2^30 squares fit the 128 bits with room.
+#[inline(always)]
+fn norm_loop(acc: &[i64], denominator: f64) -> u128 {
+    let mut norm = 0;
+    for run in acc.chunks(NORM_RUN) {
+        let (mut high, mut mixed, mut low) = (0_u64, 0_u64, 0_u64);
+        for &sum in run {
+            let mean = (sum as f64 / denominator).abs();
+            let bits = (mean * NORM_UNIT + ROUND).to_bits().cast_signed().wrapping_sub(ROUND_BITS);
+            let (h, l) = ((bits >> NORM_HALF) & 0x1ff_ffff, bits & 0xff_ffff);
+            let (h, l) = (h.cast_unsigned(), l.cast_unsigned());
+            high += h * h;
+            mixed += h * l;
+            low += l * l;
+        }
+        norm += (u128::from(high) << (2 * NORM_HALF))
+            + (u128::from(mixed) << (NORM_HALF + 1))
+            + u128::from(low);
+    }
+    norm
+}
+
 #[inline(always)]
 fn plain_add_loop<V: Value>(acc: &mut [f32], update: &[V]) {
     for (sum, &value) in acc.iter_mut().zip(update) {
@@ -181,6 +214,21 @@ impl Engine {
         }
     }
 
+    /// [`super::square_norm`] with a denominator of [`super::Scale::denominator`].
+    #[allow(unsafe_code)]
+    #[must_use]
+    pub fn square_norm(self, acc: &[i64], denominator: f64) -> u128 {
+        match self.0 {
+            Kind::Portable => norm_loop(acc, denominator),
+            // SAFETY: `all` made this engine after it had found AVX2 on this machine.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { x86::norm_avx2(acc, denominator) },
+            // SAFETY: `all` made this engine after it had found AVX-512 F and DQ on this machine.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe { x86::norm_avx512(acc, denominator) },
+        }
+    }
+
     /// The plain in-place f32 add: the yardstick of benches, with the same instructions. Its result
     /// depends on the order of updates, so no fold uses it.
     #[allow(unsafe_code)]
@@ -212,10 +260,11 @@ fn check_fold<V: Value>(acc: &[i64], update: &[V], weight: f64) {
 /// calling one on a machine without the set is what is not.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Value, finish_loop, fold_loop, fold_two_loop, plain_add_loop};
+    use super::{Value, finish_loop, fold_loop, fold_two_loop, norm_loop, plain_add_loop};
 
     macro_rules! variants {
-        ($features:literal, $fold:ident, $fold_two:ident, $finish:ident, $plain_add:ident) => {
+        ($features:literal, $fold:ident, $fold_two:ident, $finish:ident, $norm:ident,
+            $plain_add:ident) => {
             #[target_feature(enable = $features)]
             pub(super) fn $fold<V: Value>(acc: &mut [i64], update: &[V], weight: f64) {
                 fold_loop(acc, update, weight);
@@ -232,12 +281,24 @@ mod x86 {
             }
 
             #[target_feature(enable = $features)]
+            pub(super) fn $norm(acc: &[i64], by: f64) -> u128 {
+                norm_loop(acc, by)
+            }
+
+            #[target_feature(enable = $features)]
             pub(super) fn $plain_add<V: Value>(acc: &mut [f32], update: &[V]) {
                 plain_add_loop(acc, update);
             }
         };
     }
 
-    variants!("avx2", fold_avx2, fold_two_avx2, finish_avx2, plain_add_avx2);
-    variants!("avx512f,avx512dq", fold_avx512, fold_two_avx512, finish_avx512, plain_add_avx512);
+    variants!("avx2", fold_avx2, fold_two_avx2, finish_avx2, norm_avx2, plain_add_avx2);
+    variants!(
+        "avx512f,avx512dq",
+        fold_avx512,
+        fold_two_avx512,
+        finish_avx512,
+        norm_avx512,
+        plain_add_avx512
+    );
 }

@@ -2,7 +2,10 @@
 
 use proptest::prelude::{any, proptest};
 
-use super::{CONTRIBUTIONS_MAX, Engine, Scale, ScaleError, Weighting, finish, fold, fold_two};
+use super::{
+    CONTRIBUTIONS_MAX, Engine, Scale, ScaleError, Weighting, finish, fold, fold_two,
+    norm_of_square, square_norm,
+};
 
 /// A small generator for fixed cases: SplitMix64.
 struct Numbers(u64);
@@ -201,6 +204,37 @@ fn all_instruction_sets_give_the_same_bytes() {
         }
         for engine in Engine::all() {
             assert_eq!(run(engine), portable, "{}", engine.name());
+        }
+    }
+}
+
+#[test]
+fn a_norm_is_exact_in_any_cut_and_instruction_set() {
+    let scale = Scale::for_roster(3, 6).expect("scale");
+    let mut acc = vec![0; 4];
+    fold(&mut acc, &[3.0, -4.0, 0.0, 12.0], 3, scale);
+    assert_eq!(norm_of_square(square_norm(&acc, 3, scale)), 13 << 32, "3² + 4² + 12² = 13²");
+    assert_eq!(norm_of_square(0), 0);
+    // Values of a thousandth of a millionth still count; the largest of all fit.
+    let mut small = vec![0; 10_000];
+    fold(&mut small, &vec![1e-9; 10_000], 3, scale);
+    let norm = norm_of_square(square_norm(&small, 3, scale)) as f64 / (1_u64 << 32) as f64;
+    assert!((norm - 1e-7).abs() < 1e-8, "{norm}");
+    let widest = Scale::for_roster(1, 16).expect("scale");
+    let mut large = vec![0; 9000];
+    fold(&mut large, &vec![-65_536.0; 9000], 1, widest);
+    let expected = 9000 * (1_u128 << 48) * (1_u128 << 48);
+    assert_eq!(square_norm(&large, 1, widest), expected);
+
+    let mut numbers = Numbers(3);
+    let values: Vec<f32> = (0..20_000).map(|_| numbers.value(60.0)).collect();
+    let mut acc = vec![0; values.len()];
+    fold(&mut acc, &values, 2, scale);
+    let whole = square_norm(&acc, 2, scale);
+    for engine in Engine::all() {
+        for cut in [1, 7, 4096, 4097, 20_000] {
+            let parts = acc.chunks(cut).map(|part| engine.square_norm(part, scale.denominator(2)));
+            assert_eq!(parts.sum::<u128>(), whole, "{} in parts of {cut}", engine.name());
         }
     }
 }

@@ -23,6 +23,10 @@ pub struct FoldFacts {
     pub bytes_up: u64,
     /// Bytes of checkpoints given to the clients that took a task.
     pub bytes_down: u64,
+    /// The norm of the mean update, in units of 1 ⁄ [`super::divergence::NORM_ONE`].
+    pub update_norm: u64,
+    /// The loss of the median client, in units of 1 ⁄ [`crate::metrics::LOSS_ONE`].
+    pub median_loss: Option<i64>,
     /// How long the fold took, for people; it enters no digest.
     pub fold_ms: u64,
 }
@@ -51,6 +55,11 @@ pub enum Event {
     },
     /// The accepted set has been folded and the checkpoint is durable.
     Folded(FoldFacts),
+    /// The fold came to values that are no numbers.
+    Diverged {
+        /// Which.
+        reason: String,
+    },
     /// The fold cannot be done, now or ever.
     FoldFailed {
         /// Why.

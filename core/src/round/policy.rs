@@ -1,5 +1,6 @@
 //! The numbers of a spec that the machine decides by.
 
+use crate::round::divergence::Limits;
 use crate::spec::JobSpec;
 use crate::spec::cohort::CohortSpec;
 
@@ -12,6 +13,8 @@ pub struct Policy {
     pub seed: u64,
     /// Who takes part.
     pub cohort: CohortSpec,
+    /// When it counts as diverged.
+    pub divergence: Limits,
     /// Whether the last checkpoint is scored at the end.
     pub final_evaluation: bool,
     /// The spec's digest, which every round's result covers.
@@ -49,6 +52,7 @@ impl From<&JobSpec> for Policy {
             rounds: spec.rounds,
             seed: spec.seed,
             cohort: spec.cohort.clone(),
+            divergence: spec.strategy.divergence,
             final_evaluation: spec.final_evaluation,
             spec: spec.digest,
             statistics: spec.statistics.as_ref().map(|statistics| StatisticsPolicy {

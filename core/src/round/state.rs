@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::name::{JobId, TaskId};
+use crate::round::divergence::Course;
 use crate::round::event::FoldFacts;
 use crate::round::task::Task;
 
@@ -72,7 +73,7 @@ pub enum Phase {
     Aggregating,
     /// The next checkpoint stands.
     Committed,
-    /// The deadline passed with too few updates.
+    /// The deadline passed with too few updates, or the job diverged.
     Missed,
 }
 
@@ -114,7 +115,8 @@ pub struct RoundState {
     pub closed_ms: Option<u64>,
     /// Job time of the commit.
     pub committed_ms: Option<u64>,
-    /// Why it closed or was missed: `complete`, `deadline`, `nobody_left`, `client_failed`, `job_ended`.
+    /// Why it closed or was missed: `complete`, `deadline`, `nobody_left`, `client_failed`,
+    /// `diverged`, `job_ended`.
     pub reason: Option<String>,
     /// The accepted set: tasks sorted by client name; fixed at close, and never changed.
     pub accepted: Vec<TaskId>,
@@ -164,6 +166,8 @@ pub struct JobState {
     pub checkpoint: Digest,
     /// The result digest of the last committed round; the job's genesis digest before that.
     pub result: Digest,
+    /// How its rounds went, for the rule that says when it has diverged.
+    pub course: Course,
     /// The current attempt; none before the job starts.
     pub round: Option<RoundState>,
     /// Job time at which the final evaluation ends; none while there is none.
@@ -188,6 +192,7 @@ impl JobState {
             clock_ms: 0,
             checkpoint,
             result: crate::round::result::genesis(spec, checkpoint),
+            course: Course::default(),
             round: None,
             evaluation_deadline_ms: None,
             statistics_deadline_ms: None,

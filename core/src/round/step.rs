@@ -9,7 +9,7 @@ use crate::round::event::{Effect, Event, HistoryEvent};
 use crate::round::policy::Policy;
 use crate::round::rejection::Rejection;
 use crate::round::state::{JobState, JobStatus, Phase, RoundState};
-use crate::round::task::{TaskContext, TaskState};
+use crate::round::task::{DIVERGED, TaskContext, TaskState};
 
 /// Moves a job by one event at job time `now_ms` (which never runs backwards: an earlier time
 /// counts as the last one seen).
@@ -93,6 +93,11 @@ impl Moving<'_> {
                 Ok(())
             }
             Event::Folded(facts) => self.commit(facts),
+            Event::Diverged { reason } => {
+                self.expect_phase(Phase::Aggregating)?;
+                self.diverge(&reason);
+                Ok(())
+            }
             Event::FoldFailed { reason } => {
                 self.expect_phase(Phase::Aggregating)?;
                 self.fail("fold_failed", &reason);
@@ -167,6 +172,17 @@ impl Moving<'_> {
         self.end(JobStatus::Failed, format!("{code}: {why}"));
         let detail = self.state.reason.clone().unwrap_or_default();
         self.record("job_failed", detail);
+    }
+
+    /// Ends the job because its model runs away; what the round would have made is not committed.
+    fn diverge(&mut self, why: &str) {
+        let now = self.state.clock_ms;
+        let Some(round) = &mut self.state.round else { return };
+        round.phase = Phase::Missed;
+        round.reason = Some(DIVERGED.to_owned());
+        round.closed_ms = round.closed_ms.or(Some(now));
+        let why = format!("round {}: {why}", round.number);
+        self.fail(DIVERGED, &why);
     }
 
     fn end(&mut self, status: JobStatus, reason: String) {

@@ -86,9 +86,20 @@ pub struct Task {
     pub progress_total: u64,
     /// The result that counts.
     pub accepted: Option<Accepted>,
-    /// Why it failed.
+    /// Why it failed, as a stable word: [`UNABLE`], [`DIVERGED`], a refused update's reason, …
+    pub code: Option<String>,
+    /// Why it failed, for people.
     pub reason: Option<String>,
 }
+
+/// The code of a client that cannot do a task, for whatever reason.
+pub const UNABLE: &str = "unable";
+/// The code of a task whose job the client's site refuses.
+pub const REFUSED_BY_SITE: &str = "refused_by_site";
+/// The code of training that runs away: a loss or values that are no numbers, or too large.
+pub const DIVERGED: &str = "diverged";
+/// The code of the open tasks of a client that was revoked.
+pub const REVOKED: &str = "revoked";
 
 /// Where job and round stand while one of their tasks moves.
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +138,8 @@ pub enum TaskEvent {
     Accept(Accepted),
     /// It cannot do the task.
     Fail {
+        /// Why, as a stable word.
+        code: String,
         /// Why, in the client's words.
         reason: String,
     },
@@ -157,6 +170,7 @@ impl Task {
             progress: 0,
             progress_total: 0,
             accepted: None,
+            code: None,
             reason: None,
         }
     }
@@ -217,7 +231,8 @@ impl Task {
                 task.accepted = Some(accepted);
                 task.state = TaskState::Accepted;
             }
-            TaskEvent::Fail { reason } => {
+            TaskEvent::Fail { code, reason } => {
+                task.code = Some(code);
                 // It is shown on terminals: no escapes of a peer's.
                 let printable = reason.chars().filter(|c| !c.is_control());
                 task.reason = Some(printable.take(REASON_CHARS_MAX).collect());

@@ -9,16 +9,19 @@ use proptest::prelude::{Strategy, prop_oneof};
 use proptest::{collection::vec, proptest};
 
 use super::cohort::{Member, Roster, draw};
+use super::divergence::{Limits, NORM_ONE};
 use super::policy::StatisticsPolicy;
-use super::task::{Accepted, TaskEvent};
+use super::task::{Accepted, DIVERGED, TaskEvent, UNABLE};
 use super::{
     Effect, Event, FoldFacts, JobState, JobStatus, Phase, Policy, Rejection, TaskKind, TaskState,
     step,
 };
 use crate::digest::Digest;
-use crate::metrics::Statistics;
+use crate::metrics::{LOSS_ONE, Statistics};
 use crate::name::{ClientName, TaskId};
 use crate::spec::cohort::CohortSpec;
+
+mod divergence;
 
 fn policy(rounds: u32) -> Policy {
     Policy {
@@ -36,6 +39,7 @@ fn policy(rounds: u32) -> Policy {
             over_selection: 1.0,
             exact_replay: false,
         },
+        divergence: Limits { norm_factor: 100.0, loss_factor: 10.0 },
         final_evaluation: true,
         spec: Digest::of(b"spec"),
         statistics: None,
@@ -69,8 +73,14 @@ fn facts(round: u32) -> FoldFacts {
         statistics: Statistics::new(2).expect("statistics"),
         bytes_up: 1,
         bytes_down: 1,
+        update_norm: NORM_ONE,
+        median_loss: Some(LOSS_ONE),
         fold_ms: 1,
     }
+}
+
+fn cannot(reason: &str) -> TaskEvent {
+    TaskEvent::Fail { code: UNABLE.to_owned(), reason: reason.to_owned() }
 }
 
 /// A job under test, with the shortest words for what happens to it.
@@ -244,7 +254,7 @@ fn attempts_end_and_say_why() {
         run.tick(&three);
         for id in run.open(TaskKind::Train) {
             let reason = "no disk".to_owned();
-            run.task(&id, TaskEvent::Fail { reason }).expect("failed");
+            run.task(&id, TaskEvent::Fail { code: UNABLE.to_owned(), reason }).expect("failed");
         }
         run.tick(&three);
     }
@@ -286,7 +296,7 @@ fn a_newer_process_takes_the_task_over() {
     let beat = TaskEvent::Heartbeat { progress: 1, total: 2 };
     assert_eq!(act("old", beat.clone()), Err(Rejection::Superseded));
     act("new", beat).expect("alive");
-    let fail = TaskEvent::Fail { reason: "old disk".to_owned() };
+    let fail = cannot("old disk");
     assert_eq!(act("old", fail), Err(Rejection::Superseded));
     // What a killed process finished, the next one sends before it has taken anything.
     let finished = Accepted { digest: Digest::of(b"finished"), examples: 10 };
@@ -363,7 +373,7 @@ fn an_exact_replay_waits_for_its_whole_cohort_whatever_the_time() {
     for id in &cohort[1..] {
         failed.accept(id).expect("in time");
     }
-    failed.task(&cohort[0], TaskEvent::Fail { reason: "no disk".to_owned() }).expect("said");
+    failed.task(&cohort[0], cannot("no disk")).expect("said");
     failed.tick(&all);
     let attempt = failed.state.round.as_ref().map(|r| r.attempt);
     assert_eq!(attempt, Some(2), "a failure is said, not timed: the next attempt draws");
@@ -398,6 +408,8 @@ enum Op {
     FoldFailed,
     Pooled,
     PoolFailed,
+    FoldedTo { norm: u64 },
+    Diverged,
     Pause,
     Resume,
     Cancel,
@@ -414,6 +426,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => proptest::strategy::Just(Op::FoldFailed),
         3 => proptest::strategy::Just(Op::Pooled),
         1 => proptest::strategy::Just(Op::PoolFailed),
+        1 => (0..200_u64).prop_map(|norm| Op::FoldedTo { norm }),
+        1 => proptest::strategy::Just(Op::Diverged),
         1 => proptest::strategy::Just(Op::Pause),
         2 => proptest::strategy::Just(Op::Resume),
         1 => proptest::strategy::Just(Op::Cancel),
@@ -432,7 +446,8 @@ fn event_of(op: &Op, state: &JobState) -> Option<Event> {
             let event = match what {
                 0 => TaskEvent::Take,
                 1 | 2 => TaskEvent::Heartbeat { progress: task.progress + 1, total: 9 },
-                3 => TaskEvent::Fail { reason: "cannot".to_owned() },
+                3 if pick % 2 == 0 => cannot("cannot"),
+                3 => TaskEvent::Fail { code: DIVERGED.to_owned(), reason: "NaN".to_owned() },
                 _ => TaskEvent::Accept(Accepted { digest, examples: u64::from(*what) }),
             };
             Event::Task {
@@ -443,6 +458,11 @@ fn event_of(op: &Op, state: &JobState) -> Option<Event> {
             }
         }
         Op::Folded => Event::Folded(facts(state.round.as_ref()?.number)),
+        Op::FoldedTo { norm } => {
+            let facts = facts(state.round.as_ref()?.number);
+            Event::Folded(FoldFacts { update_norm: norm * NORM_ONE, ..facts })
+        }
+        Op::Diverged => Event::Diverged { reason: "no number".to_owned() },
         Op::FoldFailed => Event::FoldFailed { reason: "gone".to_owned() },
         Op::Pooled => pooled(),
         Op::PoolFailed => Event::PoolFailed { reason: "no classes".to_owned() },

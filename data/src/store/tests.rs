@@ -62,7 +62,7 @@ fn a_disk_without_room_is_told() {
     let small = Room { scratch_bytes: 2 << 20, ..room(folder.path(), 0) };
     let mut builder = Builder::new(&small);
     builder.push(&[0_u8; 2 << 20]).expect("as much as may be");
-    let pushed = builder.push(&[0_u8; 1 << 20]).err().expect("too much");
+    let pushed = builder.push(&[0_u8; 1 << 20]).expect_err("too much");
     assert!(matches!(pushed, DataError::Full { most_mb: 2 }), "{pushed}");
     assert!(pushed.to_string().contains("raise `scratch_mb`"), "{pushed}");
 

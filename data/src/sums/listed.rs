@@ -39,7 +39,7 @@ impl TokenCounts {
         text.chars().for_each(|character| self.add(character.encode_utf8(&mut buffer), 1));
     }
 
-    /// Adds to a token's count. New ones beyond [`TOKENS_MAX`] find no room: they are unknown to the
+    /// Adds to a token's count. New ones beyond `TOKENS_MAX` find no room: they are unknown to the
     /// site's own list, and not told.
     pub fn add(&mut self, token: &str, count: u64) {
         if let Some(known) = self.0.get_mut(token) {

@@ -43,6 +43,9 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("tonic", &["tributary-proto", "tributary-coordinator", "tributary-client", "tributary"]),
     ("sqlx", &["tributary-coordinator"]),
     ("object_store", &["tributary-coordinator"]),
+    // The client under object_store, named for its features alone.
+    ("reqwest", &["tributary-coordinator"]),
+    ("s3s", &["tributary-testing"]),
     ("candle", &["tributary-learning"]),
 ];
 

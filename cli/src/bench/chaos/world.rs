@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) driver_lease_s: u32,
     /// `until_commit` or `always`.
     pub(crate) keep_updates: &'static str,
+    /// Variables of every coordinator, such as where a bucket is.
+    pub(crate) env: Vec<(String, String)>,
 }
 
 /// One coordinator's place, whether its process runs or not.
@@ -118,6 +120,7 @@ impl World {
         command.env("TRIBUTARY__BLOBS", self.dir.path().join("blobs"));
         command.env("TRIBUTARY__DRIVER_LEASE_S", self.plan.driver_lease_s.to_string());
         command.env("TRIBUTARY__KEEP_UPDATES", self.plan.keep_updates);
+        command.envs(self.plan.env.iter().map(|(name, value)| (name, value)));
         command.envs(env.iter().copied());
         if let Some(url) = &self.database {
             command.env("TRIBUTARY__DATABASE_URL", url);
@@ -260,6 +263,7 @@ impl World {
         let mut command = Command::new(self.plan.binaries.join("tributary-coordinator"));
         command.args(["verify", job, "--data-dir"]).arg(self.folder().join("verifier"));
         command.env("TRIBUTARY__BLOBS", self.folder().join("blobs"));
+        command.envs(self.plan.env.iter().map(|(name, value)| (name, value)));
         if let Some(url) = &self.database {
             command.env("TRIBUTARY__DATABASE_URL", url);
         }
@@ -281,7 +285,8 @@ impl World {
         Ok(path)
     }
 
-    fn logs(&self) -> String {
+    /// What all processes said.
+    pub(crate) fn logs(&self) -> String {
         let replicas = self.replicas.iter().filter_map(|r| r.process.as_ref());
         let processes = replicas.chain(self.clients.iter().flatten());
         processes.map(|p| p.lines().join("\n")).collect::<Vec<_>>().join("\n--\n")

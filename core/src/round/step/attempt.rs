@@ -7,7 +7,7 @@ use crate::name::{ClientName, TaskId};
 use crate::round::cohort::{Roster, draw, replacements};
 use crate::round::event::Effect;
 use crate::round::state::{Phase, RoundState};
-use crate::round::task::{Task, TaskKind, TaskState};
+use crate::round::task::{DIVERGED, Task, TaskKind, TaskState};
 
 impl Moving<'_> {
     pub(super) fn tick_selecting(&mut self, roster: Option<&Roster>) {
@@ -73,6 +73,10 @@ impl Moving<'_> {
         if !exact {
             self.lapse();
         }
+        if let Some(why) = self.diverging() {
+            self.diverge(&why);
+            return;
+        }
         let accepted = self.accepted_clients().len();
         let Some(round) = &self.state.round else { return };
         let size = round.cohort_size as usize;
@@ -99,6 +103,19 @@ impl Moving<'_> {
                 }
             }
         }
+    }
+
+    /// What they said, where more than half of a cohort could not train because the model runs away.
+    /// One site that says so, or some, is replaced like any that cannot.
+    fn diverging(&self) -> Option<String> {
+        let round = self.state.round.as_ref()?;
+        let (attempt, size) = (round.attempt, round.cohort_size as usize);
+        let said = |t: &&Task| t.attempt == attempt && t.code.as_deref() == Some(DIVERGED);
+        let diverged: Vec<&Task> = self.train_tasks().filter(said).collect();
+        let first = diverged.first().filter(|_| diverged.len() > size / 2)?;
+        let reason = first.reason.as_deref().unwrap_or("no reason");
+        let count = diverged.len();
+        Some(format!("training diverged at {count} of {size} clients; {}: {reason}", first.client))
     }
 
     fn lapse(&mut self) {

@@ -78,6 +78,11 @@ impl Moving<'_> {
         if !matches!(status, JobStatus::Running | JobStatus::Paused) {
             return Err(self.wrong("running"));
         }
+        let (norm, loss) = (facts.update_norm, facts.median_loss);
+        if let Some(why) = self.state.course.judge(self.policy.divergence, norm, loss) {
+            self.diverge(&why);
+            return Ok(());
+        }
         let Some(mut round) = self.state.round.take() else { return Err(self.wrong("running")) };
         let result = self.result_of(&round, &facts);
         round.phase = Phase::Committed;
@@ -85,6 +90,7 @@ impl Moving<'_> {
         round.result = Some(result);
         self.state.checkpoint = facts.checkpoint_out;
         self.state.result = result;
+        self.state.course = self.state.course.after(&facts);
         let detail = format!("{} {result}", facts.checkpoint_out);
         round.facts = Some(facts);
         self.state.round = Some(round);

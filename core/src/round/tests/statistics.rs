@@ -3,7 +3,7 @@
 use super::{CONSTANTS, Run, pooled, roster};
 use crate::digest::Digest;
 use crate::round::cohort::Roster;
-use crate::round::task::TaskEvent;
+use crate::round::task::{TaskEvent, UNABLE};
 use crate::round::{Effect, Event, JobStatus, Phase, Rejection, TaskKind, TaskState};
 
 fn due(run: &mut Run, roster: &Roster) -> bool {
@@ -82,7 +82,7 @@ fn sums_that_are_late_stay_out_and_too_few_fail_the_job() {
     let open = few.open(TaskKind::Statistics);
     few.accept(&open[0]).expect("accept");
     few.accept(&open[1]).expect("accept");
-    few.task(&open[2], TaskEvent::Fail { reason: "no disk".to_owned() }).expect("said");
+    few.task(&open[2], failed("no disk")).expect("said");
     few.now = 10_000;
     few.tick(&all);
     let reason = few.state.reason.clone().unwrap_or_default();
@@ -114,7 +114,7 @@ fn a_site_that_comes_back_is_asked_again_while_there_is_time() {
     exact.now = 1_000_000_000;
     exact.tick(&three);
     assert_eq!(exact.open(TaskKind::Statistics), open, "without a deadline all are waited for");
-    exact.task(&open[0], TaskEvent::Fail { reason: "too few rows".to_owned() }).expect("said");
+    exact.task(&open[0], failed("too few rows")).expect("said");
     exact.accept(&open[1]).expect("accept");
     exact.accept(&open[2]).expect("accept");
     exact.tick(&three);
@@ -143,4 +143,8 @@ fn sums_that_give_no_constants_end_the_job_and_a_pause_does_not_undo_them() {
     paused.event(Event::Pause).expect("pause");
     paused.event(pooled()).expect("pooled");
     assert_eq!((paused.state.status, paused.phase()), (JobStatus::Paused, Some(Phase::Selecting)));
+}
+
+fn failed(reason: &str) -> TaskEvent {
+    TaskEvent::Fail { code: UNABLE.to_owned(), reason: reason.to_owned() }
 }
