@@ -6,6 +6,8 @@ mod failpoints;
 mod storage;
 #[path = "../src/bench/chaos/world.rs"]
 mod world;
+#[path = "chaos/zombies.rs"]
+mod zombies;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -11,10 +11,14 @@ use serde_json::{Value, json};
 use tributary_core::prg::Prg;
 
 use crate::args::ChaosArgs;
-use world::{Plan, SITES, World, ended, spec};
+use world::{Plan, SITES, World, ended, spec, two_parts};
 
 /// Rounds of one job: short enough that a kill costs little, long enough that one lands in it.
 const ROUNDS: u32 = 8;
+/// Every so many jobs the model has two parts, so that kills land between an upload's parts.
+const TWO_PARTS_EVERY: u32 = 4;
+/// Rounds of such a job: each takes far longer.
+const TWO_PARTS_ROUNDS: u32 = 3;
 /// Local epochs: training takes most of a round, as it does in earnest.
 const EPOCHS: u32 = 4;
 /// How long a silent replica keeps its jobs in the bench.
@@ -70,10 +74,8 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<()> {
     let env = Vec::new();
     let plan = Plan { binaries, replicas, driver_lease_s: DRIVER_LEASE_S, keep_updates, env };
     let mut world = World::start(plan)?;
-    // The first run warms up; the second says how long a job takes.
-    let expected = undisturbed(&world, "undisturbed-0")?.0;
-    let (again, quiet) = undisturbed(&world, "undisturbed-1")?;
-    ensure!(expected == again, "two undisturbed runs differ: {expected:?} and {again:?}");
+    let small = Kind::undisturbed(&world, "small", spec(ROUNDS, EPOCHS), ROUNDS)?;
+    let mut large = None;
 
     let mut prg = Prg::for_round(args.seed, "chaos", 0, 0);
     let (mut kills, mut equal, mut jobs, mut rounds) = (Vec::new(), 0, 0_u32, 0);
@@ -81,20 +83,27 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<()> {
     while kills.len() < args.kills as usize {
         let key = format!("disturbed-{jobs}");
         jobs += 1;
+        if jobs.is_multiple_of(TWO_PARTS_EVERY) && large.is_none() {
+            let text = two_parts(TWO_PARTS_ROUNDS, EPOCHS);
+            large = Some(Kind::undisturbed(&world, "two-parts", text, TWO_PARTS_ROUNDS)?);
+        }
+        let kind = large.as_ref().filter(|_| jobs.is_multiple_of(TWO_PARTS_EVERY));
+        let kind = kind.unwrap_or(&small);
         let began = Instant::now();
-        let job = world.submit(&spec(ROUNDS, EPOCHS), &key)?;
-        let mut landed = disturb(&mut world, &job, quiet, &mut prg)?;
+        let job = world.submit(&kind.spec, &key)?;
+        let most = args.kills as usize - kills.len();
+        let mut landed = disturb(&mut world, &job, kind.quiet, most, &mut prg)?;
         let done = world.finish(&job)?;
-        lost += began.elapsed().saturating_sub(quiet);
+        lost += began.elapsed().saturating_sub(kind.quiet);
         let end = done["updated_at_us"].as_i64().context("a time")?;
         // Only what hit a job that was not done counts.
         landed.retain(|kill| kill.at_us < end);
         let digests = world.digests(&job)?;
         rounds += digests.len();
-        if digests == expected {
+        if digests == kind.digests {
             equal += landed.len();
         } else {
-            tracing::error!(%job, ?digests, ?expected, "the digests differ");
+            tracing::error!(%job, ?digests, expected = ?kind.digests, "the digests differ");
         }
         for kill in &landed {
             tracing::info!(place = kill.place.word(), moved_ms = kill.moved.as_millis(), "landed");
@@ -102,28 +111,47 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<()> {
         kills.append(&mut landed);
     }
     println!("{}", report(args, &kills, equal, (jobs, rounds), lost));
+    ensure!(equal == kills.len(), "digests differ behind {} kills", kills.len() - equal);
     Ok(())
 }
 
-fn undisturbed(world: &World, key: &str) -> anyhow::Result<(Vec<String>, Duration)> {
-    let began = Instant::now();
-    let job = world.submit(&spec(ROUNDS, EPOCHS), key)?;
-    world.finish(&job)?;
-    let took = began.elapsed();
-    let digests = world.digests(&job)?;
-    ensure!(digests.len() == ROUNDS as usize, "expected {ROUNDS} rounds, found {digests:?}");
-    Ok((digests, took))
+/// A kind of job, and what it comes to undisturbed.
+struct Kind {
+    spec: String,
+    digests: Vec<String>,
+    /// How long it takes.
+    quiet: Duration,
 }
 
-/// Blows at moments drawn uniformly over what a job takes, until the job has ended.
+impl Kind {
+    /// Two runs: the first one warms up, the second says how long a job takes.
+    fn undisturbed(world: &World, name: &str, spec: String, rounds: u32) -> anyhow::Result<Self> {
+        let run = |number: u32| {
+            let began = Instant::now();
+            let job = world.submit(&spec, &format!("undisturbed-{name}-{number}"))?;
+            world.finish(&job)?;
+            let took = began.elapsed();
+            let digests = world.digests(&job)?;
+            ensure!(digests.len() == rounds as usize, "expected {rounds} rounds: {digests:?}");
+            Ok((digests, took))
+        };
+        let (digests, _) = run(0)?;
+        let (again, quiet) = run(1)?;
+        ensure!(digests == again, "two undisturbed runs differ: {digests:?} and {again:?}");
+        Ok(Self { spec, digests, quiet })
+    }
+}
+
+/// Blows at moments drawn uniformly over what a job takes, until the job has ended or had its share.
 fn disturb(
     world: &mut World,
     job: &str,
     quiet: Duration,
+    most: usize,
     prg: &mut Prg,
 ) -> anyhow::Result<Vec<Kill>> {
     let mut kills = Vec::new();
-    loop {
+    while kills.len() < most {
         std::thread::sleep(quiet.mul_f64(prg.unit_f64() * 0.5));
         if ended(&world.status(job)?) {
             return Ok(kills);
@@ -138,6 +166,7 @@ fn disturb(
         let place = places[prg.below(places.len() as u64) as usize];
         kills.push(blow(world, job, place, prg)?);
     }
+    Ok(kills)
 }
 
 fn blow(world: &mut World, job: &str, place: Place, prg: &mut Prg) -> anyhow::Result<Kill> {

@@ -14,6 +14,7 @@ use super::pulse::Pulse;
 use super::work::{Outcome, Work};
 use crate::failpoint::failpoint;
 use crate::rpc::{CALL, limited};
+use crate::spool::local;
 use crate::trainer::TrainerError;
 
 impl Work<'_> {
@@ -36,7 +37,7 @@ impl Work<'_> {
             trainer.statistics(&spec, data.as_deref(), &follow)
         });
         let summed = running.await;
-        let summed = summed.unwrap_or_else(|error| Err(TrainerError::Unable(error.to_string())));
+        let summed = summed.unwrap_or_else(|error| Err(TrainerError::Unable(local(&error))));
         let sums = match summed {
             Ok(sums) => sums,
             Err(error) => return self.failed(task, error, stop).await,

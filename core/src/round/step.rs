@@ -221,6 +221,8 @@ impl Moving<'_> {
             return Err(self.wrong("paused"));
         }
         self.state.status = JobStatus::Running;
+        // Clients were let go at the pause, and come back when they next ask.
+        self.renew_leases();
         self.record("job_resumed", String::new());
         self.effects.push(Effect::WakeClients);
         Ok(())

@@ -67,6 +67,15 @@ pub(crate) fn spec(rounds: u32, epochs: u32) -> String {
     )
 }
 
+/// The same job with a model of two parts (2.3 million values), so that an upload is cut between them.
+#[allow(dead_code)] // the bench alone draws such jobs
+pub(crate) fn two_parts(rounds: u32, epochs: u32) -> String {
+    spec(rounds, epochs).replace(
+        "\"flatten\", { linear = 256 }",
+        "\"flatten\", { linear = 1536 }, \"relu\", { linear = 1400 }",
+    )
+}
+
 impl World {
     /// Starts coordinators and sites, and waits until they serve.
     pub(crate) fn start(plan: Plan) -> anyhow::Result<Self> {
@@ -155,7 +164,23 @@ impl World {
         process.wait(PATIENCE).map(|_| ())
     }
 
-    fn site(&self, i: usize) -> PathBuf {
+    /// Lets a site's client know this one address alone, from its next start on.
+    #[allow(dead_code)] // the tests' alone
+    pub(crate) fn route_client(&self, i: usize, port: u16) -> anyhow::Result<()> {
+        let path = self.site(i).join("client.toml");
+        let text = std::fs::read_to_string(&path)?;
+        let (_, rest) = text.split_once('\n').context("a first line")?;
+        let text = format!("coordinator = [\"http://127.0.0.1:{port}\"]\n{rest}");
+        Ok(std::fs::write(&path, text)?)
+    }
+
+    /// The port of a coordinator.
+    #[allow(dead_code)] // the tests' alone
+    pub(crate) fn port(&self, i: usize) -> u16 {
+        self.replicas[i].port
+    }
+
+    pub(crate) fn site(&self, i: usize) -> PathBuf {
         self.dir.path().join(format!("site-{i}"))
     }
 
@@ -177,10 +202,12 @@ impl World {
         let mut urls = self.urls();
         let first = i % urls.len();
         urls.rotate_left(first);
+        // The last site takes jobs of one name alone, and a quarter of each site's rows is held out.
+        let policy = if i + 1 == SITES { "[policy]\njobs = [\"chaos\"]\n" } else { "" };
         let text = format!(
             "coordinator = {urls:?}\nname = \"site-{i}\"\nstate_dir = \"state\"\nthreads = 1\n\
              [data]\nname = \"digits\"\nformat = \"idx\"\nclasses = 10\nimages = \"images.idx\"\n\
-             labels = \"labels.idx\"\n"
+             labels = \"labels.idx\"\nvalidation_fraction = 0.25\n{policy}"
         );
         Ok(std::fs::write(dir.join("client.toml"), text)?)
     }
@@ -218,6 +245,14 @@ impl World {
         let mut command = Command::new(self.plan.binaries.join("tributary"));
         command.arg("submit").arg(&path).args(["--request-id", key]);
         command.args(["--coordinator", &self.urls().join(",")]);
+        Process::spawn(command)
+    }
+
+    /// Asks something of a job without waiting for the answer.
+    #[allow(dead_code)] // the tests' alone
+    pub(crate) fn ask_beside(&self, verb: &str, job: &str) -> anyhow::Result<Process> {
+        let mut command = Command::new(self.plan.binaries.join("tributary"));
+        command.args([verb, job]).args(["--coordinator", &self.urls().join(",")]);
         Process::spawn(command)
     }
 

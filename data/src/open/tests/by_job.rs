@@ -55,7 +55,10 @@ fn a_job_gives_classes_words_and_length() {
             "[\"good\", \"ugly\"]",
             Some("expected \"bad\" as the job's entry 1, found another, in a list of 2"),
         ),
-        ("[\"good\"]", Some("expected \"bad\" as the job's entry 1, found 1 entries")),
+        (
+            "[\"good\"]",
+            Some("expected \"bad\" as the job's entry 1, found another, in a list of 1"),
+        ),
     ] {
         let table = format!("{REVIEWS}[tokens]\nby = \"words\"\nvocabulary = {own}\n");
         let opened = folder.open_for(&table, &Wanted::by_job(&spec));
@@ -67,7 +70,10 @@ fn a_job_gives_classes_words_and_length() {
     let table =
         format!("{REVIEWS}class_names = [\"praise\", \"blame\"]\n[tokens]\nby = \"words\"\n");
     let refused = message(folder.open_for(&table, &Wanted::by_job(&spec)));
-    says(&refused, &["another list of classes: expected blame, praise, found praise, blame"]);
+    says(
+        &refused,
+        &["another list of classes: expected blame, praise, found another list, of 2 names"],
+    );
 }
 
 #[test]
