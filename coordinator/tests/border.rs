@@ -557,4 +557,5 @@ async fn a_client_may_fetch_what_its_own_tasks_begin_with_and_nothing_after_a_re
     let done = world.completed(&job).await;
     fetch("b", &done.checkpoint_digest).await.expect("it helped to make it");
     fetch("a", &done.checkpoint_digest).await.expect_err("a later one");
+    world.coordinator.stop().await.expect("stopped");
 }

@@ -22,6 +22,9 @@ pub const ACCESS_KEY: &str = "tributary-test";
 /// Its secret; a test can look for it where it must not be.
 pub const SECRET_KEY: &str = "canary-of-the-bucket";
 
+/// The one address that a server's thread tells.
+const ADDRESSES: usize = 1;
+
 /// A running server; dropping it stops it and deletes what it stored.
 pub struct S3 {
     address: SocketAddr,
@@ -128,7 +131,7 @@ impl Running {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, secret));
         let service = builder.build();
         let (stop, stopped) = oneshot::channel();
-        let (tell, told) = mpsc::sync_channel(1);
+        let (tell, told) = mpsc::sync_channel(ADDRESSES);
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().context("no runtime")?;
         let serve = move || {
