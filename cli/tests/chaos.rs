@@ -129,7 +129,7 @@ fn what_time_decided_is_recomputed_from_the_record() {
     assert_eq!((&report["differ"], &report["receipts_unused"]), (&0.into(), &0.into()));
     assert!(report["receipts_counted"].as_u64() >= Some(12), "{report:#}");
     // A single other bit is noticed.
-    let part = world.any_update().expect("an update");
+    let part = world.accepted_part(&job, 1).expect("an update");
     let mut bytes = std::fs::read(&part).expect("read");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
