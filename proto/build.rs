@@ -14,7 +14,8 @@ const FILES: [&str; 6] = [
 ];
 
 /// Messages with a JSON form.
-const SHOWN: [&str; 11] = [
+const SHOWN: [&str; 12] = [
+    "ClassMetrics",
     "Metrics",
     "TaskInfo",
     "Job",

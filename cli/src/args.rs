@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tributary_client::rpc::Proxy;
+use tributary_learning::Device;
 
 mod federations;
 
@@ -208,6 +209,10 @@ pub(crate) struct SubmitArgs {
     /// Only check the spec.
     #[arg(long)]
     pub(crate) check: bool,
+    /// What the job starts from, instead of its seed's draw: a safetensors file (of `model pull`, say),
+    /// or a folder as Hugging Face's save_pretrained makes it. It is brought to the coordinator.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) init: Option<PathBuf>,
     /// Your own key for this submission: the same key never makes a second job.
     #[arg(long, value_name = "KEY")]
     pub(crate) request_id: Option<String>,
@@ -237,7 +242,7 @@ pub(crate) enum Bench {
     Rounds(RoundsArgs),
     /// Folding stored updates against a plain add of the same bytes.
     Aggregate(AggregateArgs),
-    /// Training alone: examples a second of a preset on this machine's CPU.
+    /// Training alone: examples a second of a preset on this machine.
     Train(TrainArgs),
     /// Kill coordinators, replicas, clients and the database at random moments, and compare every
     /// round's bytes with an undisturbed run's.
@@ -277,6 +282,9 @@ pub(crate) struct TrainArgs {
     /// Examples in a step.
     #[arg(long, default_value_t = 64, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) batch: u32,
+    /// cpu, candle (candle's tensors on the CPU), cuda:N or metal:N, where this build has it.
+    #[arg(long, default_value_t = Device::Cpu, value_name = "D")]
+    pub(crate) device: Device,
     /// Seconds of each of the three windows that are measured.
     #[arg(long, default_value_t = 3.0, value_name = "S")]
     pub(crate) seconds: f64,

@@ -8,17 +8,19 @@ mod report;
 mod view;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use tributary_client::trainer::Bases;
 use tributary_coordinator::config::Config;
-use tributary_core::spec::JobSpec;
-use tributary_data::Dataset;
+use tributary_learning::Pretrained;
 
 use crate::args::{DemoArgs, Output};
 use crate::figure::{Figure, Series};
+use crate::jobs::initial::Submission;
 use crate::jobs::model::fetch;
 use crate::jobs::watch::follow;
-use curve::{Point, score};
+use curve::{Point, Scorer};
 use data::load;
 use federation::{Federation, submit};
 use report::Report;
@@ -30,8 +32,10 @@ const DIGITS: &str = include_str!("demo/digits.toml");
 const MNIST: &str = include_str!("demo/mnist.toml");
 
 pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
-    let text = spec_text(&args)?;
-    let spec = JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("the spec: {faults}"))?;
+    let submission = Submission::new(spec_text(&args)?, args.init.as_deref(), "the spec")?;
+    let spec = submission.spec.clone();
+    let bases = args.model.iter().map(|dir| Pretrained::open(dir)).collect::<Result<_, _>>()?;
+    let bases = Arc::new(Bases::new(bases));
     if spec.statistics.is_some() {
         bail!(
             "the spec leaves constants to its sites' sums, and a demo's rows are read before there are \
@@ -40,7 +44,7 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
     }
     let dir = demo_dir(args.dir.as_deref())?;
     let shares = load(&args, &spec)?;
-    std::fs::write(dir.join("job.toml"), &text).context("cannot write the spec")?;
+    std::fs::write(dir.join("job.toml"), &submission.text).context("cannot write the spec")?;
 
     let mut config = Config::embedded(&dir.join("coordinator"));
     if let Some(url) = args.database.clone() {
@@ -49,11 +53,14 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
     let mut federation = Federation::start(&config).await?;
     let at = federation.at().to_owned();
     let view = View::new(out, &shares, &spec, &at, &dir);
-    let measured = shares.held_out.clone().filter(|_| args.figure.is_some());
+    let measured = match shares.held_out.clone().filter(|_| args.figure.is_some()) {
+        Some(rows) => Some(Scorer::new(&spec, rows, bases.frozen(&spec.model)?)),
+        None => None,
+    };
     let title = format!("{}: {}", spec.name, shares.title);
-    federation.join(&dir, shares, |site| view.observer(site))?;
+    federation.join(&dir, shares, &bases, |site| view.observer(site))?;
     let finished = tokio::select! {
-        finished = federate(&at, &text, &spec, &view, &dir, measured) => finished,
+        finished = federate(&at, &submission, &view, &dir, measured) => finished,
         failed = federation.failure() => Err(failed),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
@@ -112,13 +119,13 @@ fn demo_dir(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 /// Submits the job, follows it, fetches the model, and scores every round where `measured` are given.
 async fn federate(
     at: &str,
-    text: &str,
-    spec: &JobSpec,
+    submission: &Submission,
     view: &View,
     dir: &Path,
-    measured: Option<Dataset>,
+    measured: Option<Scorer>,
 ) -> anyhow::Result<Report> {
-    let id = submit(at, text).await?;
+    submission.bring(at).await?;
+    let id = submit(at, &submission.text).await?;
     let mut rounds = Vec::new();
     let job = follow(at, &id, |snapshot| {
         rounds.extend(snapshot.committed.iter().cloned());
@@ -129,11 +136,9 @@ async fn federate(
         bail!("the job is {}: {}", job.status, job.reason);
     }
     let mut curve = Vec::new();
-    if let Some(mut data) = measured {
-        for round in 1..=spec.rounds {
-            let point;
-            (point, data) = score((at, &id, round), spec, data, dir).await?;
-            curve.push(point);
+    if let Some(scorer) = measured {
+        for round in 1..=submission.spec.rounds {
+            curve.push(scorer.score((at, &id, round), dir).await?);
         }
     }
     let model = fetch(at, &id, None, Some(&dir.join("model.safetensors"))).await?;

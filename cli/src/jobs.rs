@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod clients;
 pub(crate) mod control;
 pub(crate) mod events;
+pub(crate) mod initial;
 pub(crate) mod members;
 pub(crate) mod model;
 pub(crate) mod rounds;

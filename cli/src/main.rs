@@ -14,6 +14,7 @@ mod data;
 mod demo;
 mod figure;
 mod jobs;
+mod scores;
 mod table;
 
 use args::{Cli, Command};

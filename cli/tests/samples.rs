@@ -18,6 +18,33 @@ fn job_specs_are_good() {
     }
 }
 
+/// Each block of the models' page is a spec, or becomes one with the parts that it leaves out.
+#[test]
+fn models_of_the_documentation_are_good() {
+    let text = std::fs::read_to_string(root().join("docs/models.md")).expect("read");
+    let blocks: Vec<&str> = text
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
+        .collect();
+    assert!(blocks.len() >= 9, "{}", blocks.len());
+    for block in blocks {
+        let mut spec = block.to_owned();
+        let parts = [
+            ("[job]", "name = \"model\"\nrounds = 3"),
+            ("[data]", "kind = \"image\"\nclasses = 10"),
+            ("[model]", "preset = \"mnist_2nn\""),
+            ("[train]", "batch_size = 8\noptimizer = { kind = \"sgd\", learning_rate = 0.1 }"),
+        ];
+        for (section, lines) in parts {
+            if !block.contains(section) {
+                spec += &format!("\n{section}\n{lines}\n");
+            }
+        }
+        JobSpec::parse(&spec).unwrap_or_else(|faults| panic!("{block}: {faults}"));
+    }
+}
+
 #[test]
 fn the_sample_of_a_job_is_the_paper_s_cnn() {
     let text = std::fs::read_to_string(root().join("docs/samples/job.toml")).expect("read");

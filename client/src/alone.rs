@@ -3,14 +3,18 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tributary_client::config::ClientConfig;
-use tributary_client::trainer::{Control, LocalTrainer, Order, Trainer};
+use tributary_client::trainer::{Bases, Control, LocalTrainer, Order, Trainer};
 use tributary_core::checkpoint;
+use tributary_core::digest::Digest;
 use tributary_core::metrics::Metrics;
+use tributary_core::params::ParameterSet;
 use tributary_core::spec::JobSpec;
+use tributary_learning::start_from;
 
 use crate::AloneArgs;
 
@@ -22,14 +26,14 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
     let mut spec = JobSpec::parse(&text)
         .map_err(|faults| anyhow::anyhow!("{}: {faults}", args.spec.display()))?;
     spec.rounds = args.rounds.unwrap_or(spec.rounds);
-    let trainer =
-        LocalTrainer::open(&config.data, config.compute)?.with_bases(crate::open_models(&config)?);
+    let mut model = first(args, &spec)?;
+    let bases = Arc::new(Bases::new(crate::open_models(&config)?));
+    let trainer = LocalTrainer::open(&config.data, config.compute)?.with_bases(bases);
     let scores = trainer.bindings().iter().any(|binding| binding.evaluate_examples > 0);
 
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {} alone, {} rounds", spec.name, config.agent.name, spec.rounds)?;
     let bar = Bar::new();
-    let mut model = spec.model.initial(spec.seed);
     for round in 1..=spec.rounds {
         let order = Order {
             spec: &spec,
@@ -74,13 +78,36 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What training starts from: the checkpoint that a file brings, or the seed's draw.
+fn first(args: &AloneArgs, spec: &JobSpec) -> anyhow::Result<ParameterSet> {
+    let Some(path) = &args.init else {
+        anyhow::ensure!(
+            spec.init.is_none(),
+            "the spec starts from a checkpoint: name its file with --init"
+        );
+        return Ok(spec.model.initial(spec.seed));
+    };
+    let model = start_from(path, &spec.model, spec.seed)?;
+    let found = Digest::of(&checkpoint::encode(&model));
+    match spec.init {
+        Some(named) if named != found => anyhow::bail!(
+            "--init {}: expected init.checkpoint of the spec, {named}, found {found}",
+            path.display()
+        ),
+        _ => Ok(model),
+    }
+}
+
 /// The scores that a model of its kind has.
 fn line(metrics: Option<Metrics>) -> String {
     let Some(metrics) = metrics else { return "no rows".to_owned() };
     let loss = format!("loss {:.4}", metrics.loss);
-    match &metrics.values {
-        Some(values) => format!("{loss}  rmse {:.4}  R² {:.4}", values.rmse, values.r2),
-        None => format!("{loss}  accuracy {:.4}", metrics.accuracy),
+    match (&metrics.values, metrics.perplexity) {
+        (Some(values), _) => format!("{loss}  RMSE {:.4}  R² {:.4}", values.rmse, values.r2),
+        (_, Some(perplexity)) => {
+            format!("{loss}  perplexity {perplexity:.4}  accuracy {:.4}", metrics.accuracy)
+        }
+        _ => format!("{loss}  accuracy {:.4}", metrics.accuracy),
     }
 }
 

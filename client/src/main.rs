@@ -13,7 +13,7 @@ use tributary_client::agent::Agent;
 use tributary_client::config::{ClientConfig, DataConfig};
 use tributary_client::observer::{Log, Observer};
 use tributary_client::rpc::Proxy;
-use tributary_client::trainer::LocalTrainer;
+use tributary_client::trainer::{Bases, LocalTrainer};
 use tributary_core::binding::Binding;
 use tributary_core::identity::Token;
 use tributary_core::spec::JobSpec;
@@ -110,6 +110,10 @@ struct AloneArgs {
     /// How many rounds; the spec's unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rounds: Option<u32>,
+    /// What training starts from, instead of the seed's draw: a safetensors file, or a folder as Hugging
+    /// Face's save_pretrained makes it.
+    #[arg(long, value_name = "FILE|DIR")]
+    init: Option<PathBuf>,
     /// Write the trained model here, as safetensors.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -287,7 +291,7 @@ fn open_models(config: &ClientConfig) -> anyhow::Result<Vec<Pretrained>> {
 }
 
 async fn run(config: &ClientConfig) -> anyhow::Result<()> {
-    let bases = open_models(config)?;
+    let bases = Arc::new(Bases::new(open_models(config)?));
     let trainer = LocalTrainer::open(&config.data, config.compute)?.with_bases(bases);
     let trainer = Arc::new(trainer);
     let observer: Arc<dyn Observer> =

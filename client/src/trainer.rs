@@ -5,6 +5,7 @@ mod bases;
 mod local;
 mod rows;
 
+pub use bases::Bases;
 pub use local::LocalTrainer;
 
 use tributary_core::binding::Binding;

@@ -4,6 +4,7 @@
 //! updates/{job}/{round:06}/{task}/{digest hex}/{part:05}      immutable, checked before they come
 //! checkpoints/{job}/{round:06}-{attempt:02}.safetensors       appear whole or not at all
 //! checkpoints/{job}/000000-{request digest hex}.safetensors   the first one
+//! initial/{digest hex}.safetensors                            one that an operator brought
 //! statistics/{job}/{task}/{digest hex}                        a site's sums before round 1
 //! constants/{job}                                             what they gave
 //! ```
@@ -40,8 +41,8 @@ mod writer;
 
 pub use error::BlobError;
 pub(crate) use folder::Folder;
-pub(crate) use key::first_checkpoint_key;
 pub use key::{UpdateKey, checkpoint_key, constants_key, sums_key};
+pub(crate) use key::{first_checkpoint_key, initial_key};
 pub use writer::CheckpointWriter;
 
 /// Bytes of a chunk of [`Blobs::stream`]: what one message of the wire carries.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -76,7 +77,8 @@ pub(crate) async fn serve(
     let gate = Arc::new(Gate::new(hub.store.clone(), keeper, &limits));
     let participants =
         participant::Participants { hub: hub.clone(), gate: gate.clone(), stop: stop.clone() };
-    let jobs = job::Jobs { hub: hub.clone(), stop: stop.clone() };
+    let uploads = Semaphore::new(job::CHECKPOINT_UPLOADS_MAX);
+    let jobs = job::Jobs { hub: hub.clone(), stop: stop.clone(), uploads };
     let enrollment = enrollment::Enrollment { gate: gate.clone() };
     let federation = federation::Federation { hub: hub.clone(), gate: gate.clone() };
     let mut router = Server::builder()

@@ -160,6 +160,15 @@ pub fn data_start(bytes: &[u8]) -> Result<usize, CheckpointError> {
     }
 }
 
+/// The tensors that the header at the front of `bytes` describes, in the order of the data, and where
+/// the data starts. Only the header has to be there.
+///
+/// # Errors
+/// When the header is none, or leaves holes.
+pub fn read_header(bytes: &[u8]) -> Result<(Schema, usize), CheckpointError> {
+    parse::read(bytes)
+}
+
 /// Reads the header at the front of `bytes` and compares it with a schema: the same names and
 /// shapes in the same order. Returns where the data starts. Only the header has to be there.
 ///

@@ -37,6 +37,8 @@ pub struct JobSpec {
     pub rounds: u32,
     /// The seed of the first checkpoint, the cohorts and the clients' draws.
     pub seed: u64,
+    /// The checkpoint to start from, by the digest of its file; drawn from the seed where none is named.
+    pub init: Option<Digest>,
     /// The model.
     pub model: ModelSpec,
     /// What a client must be able to bind.
@@ -79,6 +81,7 @@ impl JobSpec {
         let rounds = job.count("rounds", 1..=ROUNDS_MAX, None);
         let seed = job.integer("seed", 0..=i64::MAX as u64, Some(0));
         job.finish();
+        let init = read_init(root);
 
         let mut section = root.section("data");
         let (constants, federated) = Constants::read(&mut section);
@@ -106,6 +109,7 @@ impl JobSpec {
             name,
             rounds,
             seed,
+            init,
             model,
             data,
             constants,
@@ -125,6 +129,14 @@ impl JobSpec {
     pub fn job_id(&self, suffix: u32) -> Result<JobId, NameError> {
         format!("{}-{suffix:08x}", self.name).parse()
     }
+}
+
+/// `[init] checkpoint`: what a job starts from instead of its seed's draw.
+fn read_init(root: &mut Section) -> Option<Digest> {
+    let mut section = root.optional_section("init")?;
+    let checkpoint = section.parsed("checkpoint");
+    section.finish();
+    checkpoint
 }
 
 fn read_name(job: &mut Section) -> String {

@@ -10,7 +10,7 @@ use super::label::LabelMap;
 use super::loaded::{Loaded, Notes, held};
 use super::rows::{Cell, Column, RowFormat, RowSink, Spot, read};
 use super::store::Room;
-use super::token::Tokens;
+use super::token::{Cut, Tokens};
 use super::{DataError, Dataset, Place};
 
 /// Most steps of one text: longer than today's models read.
@@ -112,7 +112,7 @@ fn read_running(path: &Path, texts: &mut Texts<'_>) -> Result<Stamp, DataError> 
             let expected = "a text that the tokeniser can cut";
             malformed(path, Place::Whole, expected, found, "check the text and the tokeniser")
         })?;
-        texts.push_running(&cut).map_err(held(path))?;
+        texts.push_running(&cut.tokens).map_err(held(path))?;
         bytes.drain(..end);
         start += end as u64;
         enough = PIECE_BYTES;
@@ -178,10 +178,10 @@ impl<'a> Texts<'a> {
         }
     }
 
-    fn cut(&mut self, text: &str) -> Result<Vec<u32>, String> {
-        let (tokens, unknown) = self.tokens.cut(text)?;
-        self.unknown += unknown;
-        Ok(tokens)
+    fn cut(&mut self, text: &str) -> Result<Cut, String> {
+        let cut = self.tokens.cut(text)?;
+        self.unknown += cut.unknown;
+        Ok(cut)
     }
 
     /// Windows of at most `steps` + 1 tokens, each beginning with the last of the one before, so
@@ -212,12 +212,9 @@ impl<'a> Texts<'a> {
         self.rows.push(&last)
     }
 
-    fn push_text(&mut self, mut tokens: Vec<u32>) -> Result<(), DataError> {
-        if tokens.len() > self.steps {
-            tokens.truncate(self.steps);
-            self.cut_rows += 1;
-        }
-        self.rows.push(&tokens)
+    fn push_text(&mut self, mut cut: Cut) -> Result<(), DataError> {
+        self.cut_rows += u64::from(cut.shorten(self.steps));
+        self.rows.push(&cut.tokens)
     }
 
     fn finish(
@@ -272,24 +269,24 @@ impl RowSink for TextSink<'_> {
             let advice = "fill the text, or name the right column";
             return Err(spot.wrong(&columns.text, "a text", first.shown(), advice));
         };
-        let tokens = self.texts.cut(text).map_err(|found| {
+        let cut = self.texts.cut(text).map_err(|found| {
             let expected = "a text that the tokeniser can cut";
             spot.wrong(&columns.text, expected, found, "check the text and the tokeniser")
         })?;
         let before = self.texts.rows.len();
         match &columns.label {
             Some((column, map)) => {
-                if tokens.is_empty() {
+                if cut.tokens.is_empty() {
                     let advice = "fill the text, or leave the row out";
                     let found = excerpt(text);
                     return Err(spot.wrong(&columns.text, "at least one token", found, advice));
                 }
                 let class = map.class(spot, column, next())?;
                 self.texts.labels.push(class);
-                self.texts.push_text(tokens).map_err(held(spot.file))?;
+                self.texts.push_text(cut).map_err(held(spot.file))?;
             }
             None => {
-                self.texts.push_running(&tokens).map_err(held(spot.file))?;
+                self.texts.push_running(&cut.tokens).map_err(held(spot.file))?;
                 self.texts.end_running().map_err(held(spot.file))?;
             }
         }

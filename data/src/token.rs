@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use tributary_core::digest::Digest;
 use tributary_core::spec::constants::RESERVED_TOKENS;
 
 use super::file::{SiteFile, Stamp, malformed};
@@ -47,10 +48,36 @@ pub enum TokenList {
     Job,
 }
 
+/// A text in tokens.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) tokens: Vec<u32>,
+    /// How many of them are unknown.
+    pub(crate) unknown: u64,
+    /// How many at the end are no words of the text but close it, as BERT's [SEP] does.
+    pub(crate) ending: usize,
+}
+
+impl Cut {
+    /// The first tokens where there are more than `most`, with what closes the text; whether there were.
+    pub(crate) fn shorten(&mut self, most: usize) -> bool {
+        let length = self.tokens.len();
+        if length <= most {
+            return false;
+        }
+        let ending = self.ending.min(most);
+        self.tokens.copy_within(length - ending.., most - ending);
+        self.tokens.truncate(most);
+        true
+    }
+}
+
 /// Cuts texts in tokens.
 pub(crate) struct Tokens {
     cutter: Cutter,
     vocabulary: u32,
+    /// The digest of the `tokenizer.json`, where there is one.
+    tokenizer: Option<Digest>,
     pub(crate) stamps: Vec<Stamp>,
 }
 
@@ -71,6 +98,7 @@ impl Tokens {
     /// Opens what the configuration names. A job whose vocabulary is larger has room to spare.
     pub(crate) fn open(config: &TokenConfig, wanted: &Wanted) -> Result<Self, DataError> {
         let mut tokens = Self::open_own(config, wanted.tokens.as_deref())?;
+        tokens.agree_with(wanted.tokenizer)?;
         match wanted.vocabulary {
             Some(wanted) if wanted < tokens.vocabulary => Err(DataError::Unfit {
                 what: "vocabulary",
@@ -98,7 +126,8 @@ impl Tokens {
                     }
                 }
                 let vocabulary = RESERVED + characters.len() as u32;
-                Ok(Self { cutter: Cutter::Characters(characters), vocabulary, stamps })
+                let cutter = Cutter::Characters(characters);
+                Ok(Self { cutter, vocabulary, tokenizer: None, stamps })
             }
             TokenConfig::Words { list, lowercase } => {
                 let (list, stamps) = read_list(list, given, true)?;
@@ -109,10 +138,25 @@ impl Tokens {
                 }
                 let vocabulary = RESERVED + words.len() as u32;
                 let cutter = Cutter::Words { words, lowercase: *lowercase };
-                Ok(Self { cutter, vocabulary, stamps })
+                Ok(Self { cutter, vocabulary, tokenizer: None, stamps })
             }
             TokenConfig::Tokenizer(path) => open_tokenizer(path),
         }
+    }
+
+    /// Whether they are cut by the job's own tokeniser, where it names one.
+    fn agree_with(&self, wanted: Option<Digest>) -> Result<(), DataError> {
+        let Some(wanted) = wanted.filter(|wanted| self.tokenizer != Some(*wanted)) else {
+            return Ok(());
+        };
+        Err(DataError::Unfit {
+            what: "tokeniser",
+            expected: format!("the tokenizer.json of {wanted}"),
+            found: self.tokenizer.map_or_else(|| "a list".to_owned(), |own| own.to_string()),
+            advice: "take the job's tokenizer.json: `by = \"tokenizer\"` and its `file` in \
+                     [data.tokens]"
+                .into(),
+        })
     }
 
     /// Tokens are below this.
@@ -138,8 +182,8 @@ impl Tokens {
         }
     }
 
-    /// A text's tokens, and how many of them are unknown.
-    pub(crate) fn cut(&self, text: &str) -> Result<(Vec<u32>, u64), String> {
+    /// A text in tokens.
+    pub(crate) fn cut(&self, text: &str) -> Result<Cut, String> {
         let tokens: Vec<u32> = match &self.cutter {
             Cutter::Characters(known) => {
                 text.chars().map(|c| known.get(&c).copied().unwrap_or(UNKNOWN)).collect()
@@ -159,11 +203,13 @@ impl Tokens {
                 let encoding = tokenizer.encode(text, true).map_err(|error| error.to_string())?;
                 let ids = encoding.get_ids().to_vec();
                 let strange = ids.iter().filter(|&&id| Some(id) == *unknown).count();
-                return Ok((ids, strange as u64));
+                let special = encoding.get_special_tokens_mask();
+                let ending = special.iter().rev().take_while(|&&mark| mark == 1).count();
+                return Ok(Cut { tokens: ids, unknown: strange as u64, ending });
             }
         };
         let unknown = tokens.iter().filter(|&&token| token == UNKNOWN).count();
-        Ok((tokens, unknown as u64))
+        Ok(Cut { tokens, unknown: unknown as u64, ending: 0 })
     }
 }
 
@@ -257,7 +303,8 @@ fn open_tokenizer(path: &Path) -> Result<Tokens, DataError> {
     let vocabulary = largest.map_or(0, |id| id.saturating_add(1));
     let unknown = ["[UNK]", "<unk>", "<|unk|>"].iter().find_map(|name| tokenizer.token_to_id(name));
     let cutter = Cutter::Tokenizer { tokenizer: Box::new(tokenizer), unknown };
-    Ok(Tokens { cutter, vocabulary, stamps: vec![stamp] })
+    let tokenizer = Some(Digest::of(&bytes));
+    Ok(Tokens { cutter, vocabulary, tokenizer, stamps: vec![stamp] })
 }
 
 #[cfg(test)]

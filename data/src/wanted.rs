@@ -1,5 +1,6 @@
 //! What a job or a site wants of data, as far as it is known.
 
+use tributary_core::digest::Digest;
 use tributary_core::spec::JobSpec;
 use tributary_core::spec::data::{DataKind, Target};
 
@@ -23,6 +24,8 @@ pub struct Wanted {
     pub class_names: Option<Vec<String>>,
     /// The words, or characters, of the vocabulary in order.
     pub tokens: Option<Vec<String>>,
+    /// The digest of the `tokenizer.json` that cuts texts.
+    pub tokenizer: Option<Digest>,
     /// Constants to normalise by.
     pub normalise: Option<Normalise>,
     /// Rows are only to be counted: what a job would give (classes, a vocabulary) stands open.
@@ -42,6 +45,7 @@ impl Wanted {
             vocabulary: (data.kind == DataKind::Text).then_some(data.vocabulary),
             class_names: constants.class_names,
             tokens: constants.tokens,
+            tokenizer: constants.tokenizer,
             normalise: normalise.map(|(mean, deviation)| Normalise { mean, deviation }),
             counting: false,
         }
@@ -70,7 +74,10 @@ impl Wanted {
     /// Whether data that were read for nobody in particular are what would be read for this.
     #[must_use]
     pub fn is_plain(&self, opened: &Opened) -> bool {
-        let given = self.normalise.is_some() || self.tokens.is_some() || self.class_names.is_some();
+        let given = self.normalise.is_some()
+            || self.tokens.is_some()
+            || self.tokenizer.is_some()
+            || self.class_names.is_some();
         let same = |data: &Dataset| {
             self.shape.as_deref().is_none_or(|shape| shape == data.shape())
                 && self.target.is_none_or(|target| target == target_of(data))

@@ -99,20 +99,32 @@ impl Compute {
 }
 
 /// A model at work on a device.
-pub(crate) enum Engine {
+pub enum Engine {
+    /// The CPU, by kernels of our own.
     Own(Box<Network>),
+    /// Any device, by candle's.
     Portable(Box<PortableNetwork>),
 }
 
 impl Engine {
-    pub(crate) fn new(spec: &ModelSpec, device: Device) -> Result<Self, LearningError> {
+    /// A model on a device.
+    ///
+    /// # Errors
+    /// [`LearningError::Device`] where this build or machine does not have it; on a model that the engine
+    /// cannot run.
+    pub fn new(spec: &ModelSpec, device: Device) -> Result<Self, LearningError> {
         Ok(match device.open()? {
             None => Engine::Own(Box::new(Network::new(spec)?)),
             Some(device) => Engine::Portable(Box::new(PortableNetwork::new(spec, device))),
         })
     }
 
-    pub(crate) fn learn(
+    /// One step's loss; its gradients are in [`Self::gradients`] afterwards. `seed` is where dropout draws
+    /// from.
+    ///
+    /// # Errors
+    /// On parameters, a batch or targets that are not the model's, and when the device fails.
+    pub fn learn(
         &mut self,
         parameters: Parameters<'_>,
         batch: &Batch,
@@ -149,7 +161,8 @@ impl Engine {
     }
 
     /// The last step's gradients, and the ranges of them that count.
-    pub(crate) fn gradients(&self) -> (&[f32], &[std::ops::Range<usize>]) {
+    #[must_use]
+    pub fn gradients(&self) -> (&[f32], &[std::ops::Range<usize>]) {
         match self {
             Engine::Own(network) => (network.gradients(), network.optimised()),
             Engine::Portable(network) => (network.gradients(), network.optimised()),

@@ -17,10 +17,10 @@ mod pretrained;
 mod threads;
 mod train;
 
-pub use device::{Compute, Device};
+pub use device::{Compute, Device, Engine};
 pub use error::LearningError;
 pub use evaluate::{EvaluateTask, evaluate};
 pub use network::{Network, Parameters};
-pub use pretrained::Pretrained;
+pub use pretrained::{Pretrained, start_from};
 pub use threads::within as within_threads;
 pub use train::{Control, TrainOutcome, TrainTask, train};

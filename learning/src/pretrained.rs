@@ -92,6 +92,11 @@ impl Pretrained {
         let bert = bert_of(model).ok_or_else(|| LearningError::Base {
             reason: "expected preset = \"distilbert\" or \"bert\", found other layers".to_owned(),
         })?;
+        if model.base().is_some() {
+            let reason = "expected a model that is trained whole, found adapters (lora): they start \
+                          from the seed, and each site has the base itself";
+            return Err(LearningError::Base { reason: reason.to_owned() });
+        }
         self.check_bert(bert)?;
         self.load(model.initial(seed), &[bert.pooler(), "classifier"])
     }
@@ -113,11 +118,7 @@ impl Pretrained {
     /// floats. Names may lack the family's prefix (`distilbert.`, `bert.`), and a norm's tensors may
     /// be called gamma and beta, as in the first published checkpoints. Tensors of `optional` layers
     /// stay as they are where the file has none.
-    fn load(
-        &self,
-        mut set: ParameterSet,
-        optional: &[&str],
-    ) -> Result<ParameterSet, LearningError> {
+    fn load(&self, set: ParameterSet, optional: &[&str]) -> Result<ParameterSet, LearningError> {
         let failed =
             |reason: String| LearningError::Pretrained { file: self.weights.clone(), reason };
         let bytes = std::fs::read(&self.weights).map_err(|error| failed(error.to_string()))?;
@@ -125,19 +126,58 @@ impl Pretrained {
         if found != self.digest {
             return Err(failed(format!("expected {}, found {found}: it changed", self.digest)));
         }
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| failed(format!("damaged: {error}")))?;
-        let schema: Arc<Schema> = set.schema().clone();
-        for tensor in schema.tensors() {
-            let into = &mut set.values_mut()[tensor.offset..tensor.offset + tensor.len];
-            let layer = tensor.name.rsplit_once('.').map_or("", |(layer, _)| layer);
-            if optional.contains(&layer) && find(&file, &tensor.name).is_none() {
-                continue;
-            }
-            fill(&file, tensor, into).map_err(|reason| LearningError::Base { reason })?;
-        }
-        Ok(set)
+        fill_in(set, &bytes, optional).map_err(|fault| match fault {
+            Fault::Damaged(reason) => failed(reason),
+            Fault::Other(reason) => LearningError::Base { reason },
+        })
     }
+}
+
+/// A checkpoint for a model, from a folder as [`Pretrained::start`] takes it, or from any safetensors file
+/// that has the model's tensors by name, in whatever order; halves become floats.
+///
+/// # Errors
+/// As those of [`Pretrained::start`]; [`LearningError::Pretrained`] when the file cannot be read, is too
+/// large or damaged, or lacks a tensor or has it in another shape.
+pub fn start_from(
+    path: &Path,
+    model: &ModelSpec,
+    seed: u64,
+) -> Result<ParameterSet, LearningError> {
+    if path.is_dir() { Pretrained::open(path)?.start(model, seed) } else { read_file(path, model) }
+}
+
+fn read_file(file: &Path, model: &ModelSpec) -> Result<ParameterSet, LearningError> {
+    let failed = |reason: String| LearningError::Pretrained { file: file.to_owned(), reason };
+    let bytes = std::fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(failed(format!("expected at most {FILE_BYTES_MAX} bytes, found {bytes}")));
+    }
+    let bytes = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+    let set = ParameterSet::zeros(model.schema().clone());
+    fill_in(set, &bytes, &[])
+        .map_err(|(Fault::Damaged(reason) | Fault::Other(reason))| failed(reason))
+}
+
+/// Why a file's tensors do not make a set.
+enum Fault {
+    Damaged(String),
+    Other(String),
+}
+
+fn fill_in(mut set: ParameterSet, bytes: &[u8], optional: &[&str]) -> Result<ParameterSet, Fault> {
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| Fault::Damaged(format!("damaged: {error}")))?;
+    let schema: Arc<Schema> = set.schema().clone();
+    for tensor in schema.tensors() {
+        let into = &mut set.values_mut()[tensor.offset..tensor.offset + tensor.len];
+        let layer = tensor.name.rsplit_once('.').map_or("", |(layer, _)| layer);
+        if optional.contains(&layer) && find(&file, &tensor.name).is_none() {
+            continue;
+        }
+        fill(&file, tensor, into).map_err(Fault::Other)?;
+    }
+    Ok(set)
 }
 
 fn bert_of(model: &ModelSpec) -> Option<&Bert> {

@@ -93,6 +93,13 @@ pub(crate) struct DemoArgs {
     /// A spec of your own (for 1×8×8 digits, or for --data); of it --rounds alone is replaced.
     #[arg(long, value_name = "FILE")]
     pub(crate) spec: Option<PathBuf>,
+    /// What the job starts from, instead of its seed's draw: a safetensors file, or a folder as Hugging
+    /// Face's save_pretrained makes it.
+    #[arg(long, value_name = "FILE|DIR", requires = "spec")]
+    pub(crate) init: Option<PathBuf>,
+    /// A pretrained model's folder, for a spec that trains adapters (lora) on it.
+    #[arg(long, value_name = "DIR", requires = "spec")]
+    pub(crate) model: Vec<PathBuf>,
     /// postgres://USER@HOST/DATABASE instead of a SQLite file in the folder.
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,

@@ -17,7 +17,7 @@ use tributary_proto::v1;
 
 use crate::args::PaperArgs;
 use crate::connect::{jobs, said};
-use crate::demo::curve::{Point, score};
+use crate::demo::curve::{Point, Scorer};
 use crate::demo::data::mnist_shares;
 use crate::demo::federation::{Federation, submit};
 use crate::figure::{Figure, Series};
@@ -208,9 +208,10 @@ async fn run_seed(case: &Case, seed: u64, args: &PaperArgs) -> anyhow::Result<Ru
     let config = Config::embedded(&dir.path().join("coordinator"));
     let mut federation = Federation::start(&config).await?;
     let at = federation.at().to_owned();
-    federation.join(dir.path(), shares, |_| Arc::new(Log))?;
+    federation.join(dir.path(), shares, &Arc::default(), |_| Arc::new(Log))?;
+    let scorer = Scorer::new(&spec, held_out, None);
     let limit = Duration::from_secs(args.minutes.map_or(u64::MAX, |minutes| minutes * 60));
-    let following = follow(case, &spec, &text, &at, dir.path(), (held_out, limit));
+    let following = follow(case, &spec, &text, &at, dir.path(), (scorer, limit));
     let finished = tokio::select! {
         finished = following => finished,
         failed = federation.failure() => Err(failed),
@@ -227,7 +228,7 @@ async fn follow(
     text: &str,
     at: &str,
     dir: &Path,
-    (mut data, limit): (tributary_data::Dataset, Duration),
+    (scorer, limit): (Scorer, Duration),
 ) -> anyhow::Result<Run> {
     let begin = Instant::now();
     let job = submit(at, text).await?;
@@ -244,8 +245,7 @@ async fn follow(
     };
     'watching: while let Some(snapshot) = snapshots.message().await.map_err(said)? {
         for round in snapshot.committed {
-            let point;
-            (point, data) = score((at, &job, round.number), spec, data, dir).await?;
+            let point = scorer.score((at, &job, round.number), dir).await?;
             run.seconds = begin.elapsed().as_secs_f64();
             run.rounds = point.round;
             run.best_accuracy = run.best_accuracy.max(point.accuracy);

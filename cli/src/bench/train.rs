@@ -10,7 +10,7 @@ use tributary_core::spec::data::{DataKind, DataSpec, Target};
 use tributary_core::spec::train::Optimizer;
 use tributary_data::{Batch, Inputs, Targets};
 use tributary_learning::optimizer::{State, Terms};
-use tributary_learning::{Network, Parameters, within_threads};
+use tributary_learning::{Device, Engine, Parameters, within_threads};
 
 use super::memory::peak_rss_mb;
 use crate::args::TrainArgs;
@@ -23,7 +23,7 @@ const CLASSES: u32 = 10;
 pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let spec = model(&args.model)?;
     let batch = batch(&spec, args.batch as usize);
-    let rates = within_threads(args.threads, || rates(&spec, &batch, args.seconds))?;
+    let rates = within_threads(args.threads, || rates(&spec, args.device, &batch, args.seconds))?;
     let mut sorted = rates.clone();
     sorted.sort_by(f64::total_cmp);
     let line = serde_json::json!({
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         "params": spec.schema().len(),
         "threads": args.threads,
         "batch": args.batch,
+        "device": args.device.to_string(),
         "examples_per_s": sorted[WINDOWS / 2],
         "examples_per_s_best": sorted[WINDOWS - 1],
         "peak_rss_mb": peak_rss_mb("self"),
@@ -82,18 +83,19 @@ fn batch(spec: &ModelSpec, size: usize) -> Batch {
 
 fn rates(
     spec: &ModelSpec,
+    device: Device,
     batch: &Batch,
     seconds: f64,
 ) -> Result<Vec<f64>, tributary_learning::LearningError> {
-    let mut network = Network::new(spec)?;
+    let mut engine = Engine::new(spec, device)?;
     let mut values = spec.initial(0).into_values();
     let mut state = State::new(Optimizer::sgd(0.01), values.len());
     let mut window = |seconds: f64| {
         let (begin, mut steps) = (Instant::now(), 0);
         while steps == 0 || begin.elapsed().as_secs_f64() < seconds {
             let given = Parameters { trained: &values, frozen: &[] };
-            network.learn(given, batch, 0, None)?;
-            let (gradients, ranges) = (network.gradients(), network.optimised());
+            engine.learn(given, batch, 0, None)?;
+            let (gradients, ranges) = engine.gradients();
             state.step(&mut values, gradients, ranges, &Terms::default());
             steps += 1;
         }

@@ -2,10 +2,12 @@
 //! federation, which sees them once, at the end.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Serialize;
 use tributary_core::metrics::Metrics;
+use tributary_core::params::ParameterSet;
 use tributary_core::spec::JobSpec;
 use tributary_data::Dataset;
 use tributary_learning::{Compute, EvaluateTask};
@@ -31,31 +33,44 @@ impl tributary_learning::Control for Quiet {
     }
 }
 
-/// Scores the checkpoint that a round made. `data` comes back for the next one.
-pub(crate) async fn score(
-    (at, job, round): (&str, &str, u32),
-    spec: &JobSpec,
-    data: Dataset,
-    dir: &Path,
-) -> anyhow::Result<(Point, Dataset)> {
-    let path = dir.join(format!("round-{round}.safetensors"));
-    let pulled = fetch(at, job, Some(round), Some(&path)).await?;
-    let bytes = std::fs::read(&pulled.path)?;
-    std::fs::remove_file(&pulled.path)?;
-    let parameters = tributary_core::checkpoint::decode(&bytes)?;
-    let model = spec.model.clone();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let scored = tokio::task::spawn_blocking(move || {
-        let task = EvaluateTask {
-            model: &model,
-            checkpoint: &parameters,
-            frozen: None,
-            own_rows: None,
-            compute: Compute::cpu(cores),
-        };
-        tributary_learning::evaluate(&task, &data, &Quiet).map(|statistics| (statistics, data))
-    });
-    let (statistics, data) = scored.await??;
-    let Metrics { loss, accuracy, .. } = statistics.metrics().context("no rows to score")?;
-    Ok((Point { round, loss, accuracy }, data))
+/// Scores checkpoints of one job on the same rows.
+pub(crate) struct Scorer {
+    spec: Arc<JobSpec>,
+    rows: Arc<Dataset>,
+    frozen: Option<Arc<ParameterSet>>,
+}
+
+impl Scorer {
+    /// On rows that nobody trains on; `frozen` is the body of a model that is trained by adapters.
+    pub(crate) fn new(spec: &JobSpec, rows: Dataset, frozen: Option<Arc<ParameterSet>>) -> Self {
+        Self { spec: Arc::new(spec.clone()), rows: Arc::new(rows), frozen }
+    }
+
+    /// Scores the checkpoint that a round made.
+    pub(crate) async fn score(
+        &self,
+        (at, job, round): (&str, &str, u32),
+        dir: &Path,
+    ) -> anyhow::Result<Point> {
+        let path = dir.join(format!("round-{round}.safetensors"));
+        let pulled = fetch(at, job, Some(round), Some(&path)).await?;
+        let bytes = std::fs::read(&pulled.path)?;
+        std::fs::remove_file(&pulled.path)?;
+        let parameters = tributary_core::checkpoint::decode(&bytes)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let (spec, rows, frozen) = (self.spec.clone(), self.rows.clone(), self.frozen.clone());
+        let scored = tokio::task::spawn_blocking(move || {
+            let task = EvaluateTask {
+                model: &spec.model,
+                checkpoint: &parameters,
+                frozen: frozen.as_deref(),
+                own_rows: None,
+                compute: Compute::cpu(cores),
+            };
+            tributary_learning::evaluate(&task, &rows, &Quiet)
+        });
+        let Metrics { loss, accuracy, .. } =
+            scored.await??.metrics().context("no rows to score")?;
+        Ok(Point { round, loss, accuracy })
+    }
 }

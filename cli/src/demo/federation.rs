@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_client::agent::{Agent, AgentConfig};
 use tributary_client::observer::Observer;
 use tributary_client::rpc::Egress;
-use tributary_client::trainer::LocalTrainer;
+use tributary_client::trainer::{Bases, LocalTrainer};
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::Config;
 use tributary_learning::Compute;
@@ -44,11 +44,12 @@ impl Federation {
         &self.at
     }
 
-    /// Starts one agent for every share, and one that holds the rows that nobody trains on.
+    /// Starts one agent for every share (all of this machine, so they share their bases), and one that holds the rows that nobody trains on.
     pub(crate) fn join(
         &mut self,
         dir: &Path,
         shares: Shares,
+        bases: &Arc<Bases>,
         observer: impl Fn(&str) -> Arc<dyn Observer>,
     ) -> anyhow::Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -60,6 +61,7 @@ impl Federation {
             let observer = observer(&site);
             let (name, kind) = (shares.name.clone(), shares.kind);
             let trainer = LocalTrainer::new(name, kind, train, evaluate, Compute::cpu(threads));
+            let trainer = trainer.with_bases(bases.clone());
             let config = AgentConfig {
                 coordinator: self.at.clone(),
                 name: site.parse()?,

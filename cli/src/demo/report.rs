@@ -17,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) test_accuracy: Option<f64>,
     pub(crate) test_macro_f1: Option<f64>,
     pub(crate) test_examples: u64,
+    /// All scores of the same.
+    pub(crate) test: Option<v1::Metrics>,
     /// Of each round's checkpoint, on the held-out rows; with `--figure` alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) curve: Vec<Point>,
@@ -48,12 +50,15 @@ impl Report {
         model: Pulled,
     ) -> Self {
         let evaluation = job.evaluation.as_ref();
+        // Of numbers neither says anything.
+        let classified = evaluation.filter(|metrics| metrics.rmse.is_none());
         Self {
             job: job.job_id.clone(),
             rounds: rounds.iter().map(line).collect(),
-            test_accuracy: evaluation.map(|m| m.accuracy),
-            test_macro_f1: evaluation.map(|m| m.macro_f1),
+            test_accuracy: classified.map(|m| m.accuracy),
+            test_macro_f1: classified.map(|m| m.macro_f1),
             test_examples: evaluation.map_or(0, |m| m.examples),
+            test: evaluation.cloned(),
             curve,
             result_digest: job.result_digest.clone(),
             model_digest: model.digest,

@@ -21,6 +21,7 @@ use crate::args::Output;
 use crate::jobs::print_json;
 use crate::jobs::rounds::table;
 use crate::jobs::watch::round_line;
+use crate::scores;
 
 /// Bars of clients that are shown at once.
 const BARS_MAX: usize = 16;
@@ -100,15 +101,15 @@ impl View {
             return print_json(report);
         }
         println!("\n{}", table(&report.shown));
-        println!("loss, accuracy, macro-F1: the clients' own, over their last local epoch\n");
+        println!("loss and scores: the clients' own, over their last local epoch\n");
         for point in &report.curve {
             println!("round {:>4}  held-out accuracy {:.4}", point.round, point.accuracy);
         }
-        if let (Some(accuracy), Some(f1)) = (report.test_accuracy, report.test_macro_f1) {
-            let examples = report.test_examples;
+        if let Some(test) = &report.test {
             println!(
-                "accuracy {accuracy:.4}, macro-F1 {f1:.4} on {examples} {} that no client \
-                 trained on\n",
+                "{} on {} {} that no client trained on\n",
+                scores::sentence(test),
+                test.examples,
                 self.noun
             );
         }

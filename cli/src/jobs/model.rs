@@ -88,7 +88,7 @@ pub(crate) async fn fetch(
     Ok(Pulled { path, digest: digest.to_string(), round: first.round, bytes: total })
 }
 
-fn progress(total: u64) -> ProgressBar {
+pub(super) fn progress(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -6,22 +6,27 @@ use tributary_proto::v1;
 use crate::args::Output;
 use crate::connect::{rounds, said};
 use crate::jobs::print_json;
+use crate::scores::{self, headline};
 use crate::table::{Align, Table, bytes, ratio, seconds, short};
 
-const COLUMNS: [(&str, Align); 12] = [
-    ("ROUND", Align::Right),
-    ("PHASE", Align::Left),
-    ("CLOSED BY", Align::Left),
-    ("UPDATES", Align::Right),
-    ("EXAMPLES", Align::Right),
-    ("NORM", Align::Right),
-    ("LOSS", Align::Right),
-    ("ACCURACY", Align::Right),
-    ("MACRO-F1", Align::Right),
-    ("UP", Align::Right),
-    ("DOWN", Align::Right),
-    ("SECONDS", Align::Right),
-];
+/// The columns, with those of the scores that the rounds have.
+fn columns(rounds: &[v1::Round]) -> [(&'static str, Align); 12] {
+    let [first, second] = scores::names(rounds.iter().map(|round| round.train_metrics.as_ref()));
+    [
+        ("ROUND", Align::Right),
+        ("PHASE", Align::Left),
+        ("CLOSED BY", Align::Left),
+        ("UPDATES", Align::Right),
+        ("EXAMPLES", Align::Right),
+        ("NORM", Align::Right),
+        ("LOSS", Align::Right),
+        (first, Align::Right),
+        (second, Align::Right),
+        ("UP", Align::Right),
+        ("DOWN", Align::Right),
+        ("SECONDS", Align::Right),
+    ]
+}
 
 pub(crate) async fn list(at: &str, job: &str, out: Output) -> anyhow::Result<()> {
     let mut client = rounds(at).await?;
@@ -41,14 +46,14 @@ pub(crate) async fn list(at: &str, job: &str, out: Output) -> anyhow::Result<()>
     }
     println!("{}", table(&listed));
     println!(
-        "norm: of the mean update; loss, accuracy, macro-F1: the clients' own, over their last local epoch"
+        "norm: of the mean update; loss and scores: the clients' own, over their last local epoch"
     );
     Ok(())
 }
 
 /// Rounds in a table.
 pub(crate) fn table(rounds: &[v1::Round]) -> String {
-    let mut table = Table::new(&COLUMNS);
+    let mut table = Table::new(&columns(rounds));
     for round in rounds {
         table.row(cells(round));
     }
@@ -57,6 +62,7 @@ pub(crate) fn table(rounds: &[v1::Round]) -> String {
 
 fn cells(round: &v1::Round) -> Vec<String> {
     let metrics = round.train_metrics.as_ref();
+    let scores = metrics.map(headline);
     let number = match round.attempt {
         0 | 1 => round.number.to_string(),
         attempt => format!("{}.{attempt}", round.number),
@@ -69,8 +75,8 @@ fn cells(round: &v1::Round) -> Vec<String> {
         round.examples.to_string(),
         ratio((round.update_norm > 0.0).then_some(round.update_norm)),
         ratio(metrics.map(|m| m.loss)),
-        ratio(metrics.map(|m| m.accuracy)),
-        ratio(metrics.map(|m| m.macro_f1)),
+        ratio(scores.map(|[(_, value), _]| value)),
+        ratio(scores.map(|[_, (_, value)]| value)),
         bytes(round.bytes_up),
         bytes(round.bytes_down),
         seconds(round.total_ms),
@@ -97,6 +103,9 @@ pub(crate) async fn show(at: &str, job: &str, number: u32, out: Output) -> anyho
         seconds(round.aggregating_ms)
     );
     println!("{}", tasks(&round.tasks));
+    if let Some(classes) = round.train_metrics.as_ref().and_then(scores::by_class) {
+        println!("\n{classes}");
+    }
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use tributary_proto::v1;
 use crate::args::Output;
 use crate::connect::{jobs, said};
 use crate::jobs::print_json;
-use crate::table::{Align, Table, ratio};
+use crate::scores;
+use crate::table::{Align, Table};
 
 pub(crate) async fn run(at: &str, job: Option<&str>, out: Output) -> anyhow::Result<()> {
     match job {
@@ -40,7 +41,7 @@ async fn all(at: &str, out: Output) -> anyhow::Result<()> {
         ("STATUS", Align::Left),
         ("PHASE", Align::Left),
         ("ROUNDS", Align::Right),
-        ("TEST ACCURACY", Align::Right),
+        ("HELD-OUT SCORE", Align::Left),
         ("REASON", Align::Left),
     ]);
     for job in listed {
@@ -49,12 +50,19 @@ async fn all(at: &str, out: Output) -> anyhow::Result<()> {
             job.status,
             job.phase,
             format!("{}/{}", job.rounds_committed, job.rounds),
-            ratio(job.evaluation.map(|m| m.accuracy)),
+            score(job.evaluation.as_ref()),
             job.reason,
         ]);
     }
     println!("{}", table.render());
     Ok(())
+}
+
+/// The first thing that one looks at.
+fn score(metrics: Option<&v1::Metrics>) -> String {
+    let Some(metrics) = metrics else { return "–".to_owned() };
+    let [(name, value), _] = scores::headline(metrics);
+    format!("{name} {value:.4}")
 }
 
 async fn one(at: &str, job: &str, out: Output) -> anyhow::Result<()> {
@@ -65,6 +73,9 @@ async fn one(at: &str, job: &str, out: Output) -> anyhow::Result<()> {
         Output::Json => print_json(&job),
         Output::Table => {
             println!("{}", describe(&job));
+            if let Some(classes) = job.evaluation.as_ref().and_then(scores::by_class) {
+                println!("\n{classes}");
+            }
             Ok(())
         }
     }
@@ -92,10 +103,8 @@ pub(crate) fn describe(job: &v1::Job) -> String {
         lines.push(("refused by", format!("{}: {}", refusal.client, refusal.reason)));
     }
     if let Some(metrics) = &job.evaluation {
-        let text = format!(
-            "accuracy {:.4}, macro-F1 {:.4}, loss {:.4} on {} held-out examples",
-            metrics.accuracy, metrics.macro_f1, metrics.loss, metrics.examples
-        );
+        let text =
+            format!("{} on {} held-out examples", scores::sentence(metrics), metrics.examples);
         lines.push(("evaluation", text));
     }
     let lines: Vec<String> =

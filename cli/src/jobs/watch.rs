@@ -11,6 +11,7 @@ use crate::args::Output;
 use crate::connect::{jobs, said};
 use crate::jobs::print_json;
 use crate::jobs::status::describe;
+use crate::scores;
 
 /// How long to wait before a broken watch is taken up again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -98,15 +99,12 @@ impl View {
 
 /// A committed round in one line.
 pub(crate) fn round_line(round: &v1::Round) -> String {
-    use crate::table::{bytes, ratio, seconds};
-    let metrics = round.train_metrics.as_ref();
+    use crate::table::{bytes, seconds};
     format!(
-        "round {:>3}  {} updates  loss {}  accuracy {}  macro-F1 {}  up {}  down {}  {} s",
+        "round {:>3}  {} updates  {}  up {}  down {}  {} s",
         round.number,
         round.updates,
-        ratio(metrics.map(|m| m.loss)),
-        ratio(metrics.map(|m| m.accuracy)),
-        ratio(metrics.map(|m| m.macro_f1)),
+        scores::line(round.train_metrics.as_ref()),
         bytes(round.bytes_up),
         bytes(round.bytes_down),
         seconds(round.total_ms),

@@ -10,21 +10,23 @@ use tributary_learning::{LearningError, Pretrained};
 
 /// The models, and the frozen parameters of the last one that was asked for.
 #[derive(Default)]
-pub(super) struct Bases {
+pub struct Bases {
     models: Vec<Pretrained>,
     loaded: Mutex<Option<(Digest, Arc<ParameterSet>)>>,
 }
 
 impl Bases {
-    pub(super) fn new(models: Vec<Pretrained>) -> Self {
+    /// Of these folders.
+    #[must_use]
+    pub fn new(models: Vec<Pretrained>) -> Self {
         Self { models, loaded: Mutex::default() }
     }
 
     /// The frozen parameters of a model; none where it has none, or where the site lacks its base.
-    pub(super) fn frozen(
-        &self,
-        model: &ModelSpec,
-    ) -> Result<Option<Arc<ParameterSet>>, LearningError> {
+    ///
+    /// # Errors
+    /// When the base's folder is not the spec's model, is damaged, or has changed since it was opened.
+    pub fn frozen(&self, model: &ModelSpec) -> Result<Option<Arc<ParameterSet>>, LearningError> {
         let (Some(digest), Some(schema)) = (model.base(), model.frozen_schema()) else {
             return Ok(None);
         };

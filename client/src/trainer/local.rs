@@ -9,7 +9,7 @@ use tributary_core::spec::data::DataKind;
 use tributary_core::statistics::SiteSums;
 use tributary_data::config::Parts;
 use tributary_data::{DataError, Dataset, Opened};
-use tributary_learning::{Compute, EvaluateTask, LearningError, Pretrained, TrainTask};
+use tributary_learning::{Compute, EvaluateTask, LearningError, TrainTask};
 
 use super::bases::Bases;
 use super::rows::Rows;
@@ -21,7 +21,7 @@ pub struct LocalTrainer {
     /// Each data set as it may be known, and its rows.
     sets: Vec<(Vec<Binding>, Rows)>,
     compute: Compute,
-    bases: Bases,
+    bases: Arc<Bases>,
 }
 
 impl LocalTrainer {
@@ -55,13 +55,13 @@ impl LocalTrainer {
     }
 
     fn of(sets: Vec<(Vec<Binding>, Rows)>, compute: Compute) -> Self {
-        Self { sets, compute, bases: Bases::default() }
+        Self { sets, compute, bases: Arc::default() }
     }
 
     /// With pretrained models that jobs may build upon.
     #[must_use]
-    pub fn with_bases(mut self, bases: Vec<Pretrained>) -> Self {
-        self.bases = Bases::new(bases);
+    pub fn with_bases(mut self, bases: Arc<Bases>) -> Self {
+        self.bases = bases;
         self
     }
 

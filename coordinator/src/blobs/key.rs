@@ -55,6 +55,12 @@ pub(crate) fn first_checkpoint_key(job: &JobId, request: Digest) -> String {
     format!("checkpoints/{job}/000000-{}.safetensors", request.hex())
 }
 
+/// The key of a checkpoint that an operator brought for jobs to start from.
+#[must_use]
+pub(crate) fn initial_key(digest: Digest) -> String {
+    format!("initial/{}.safetensors", digest.hex())
+}
+
 /// The key of a site's sums for a task.
 #[must_use]
 pub fn sums_key(job: &JobId, task: &TaskId, digest: Digest) -> String {

@@ -124,17 +124,41 @@ impl CheckpointWriter {
     /// # Errors
     /// When the store fails; the key is then as it was before.
     pub async fn finish(mut self) -> Result<(Digest, u64), BlobError> {
+        let (target, digest) = self.seal().await?;
+        Ok((digest, self.publish(target).await?))
+    }
+
+    /// Like [`Self::finish`], where the bytes have this digest; its length.
+    ///
+    /// # Errors
+    /// [`BlobError::Damaged`] where they have another, or when the store fails; the key is then as it was
+    /// before.
+    pub async fn finish_as(mut self, expected: Digest) -> Result<u64, BlobError> {
+        let (target, found) = self.seal().await?;
+        if found != expected {
+            return Err(BlobError::Damaged { key: self.key, expected, found });
+        }
+        self.publish(target).await
+    }
+
+    /// Waits for the last bytes; nothing is visible yet.
+    async fn seal(&mut self) -> Result<(Target, Digest), BlobError> {
         if self.waiting_bytes > 0 || self.len == 0 {
             self.flush().await?;
         }
         let Progress { target, hasher } = self.arrive().await?;
+        Ok((target, hasher.finish()))
+    }
+
+    /// Makes it visible; its length.
+    async fn publish(self, target: Target) -> Result<u64, BlobError> {
         failpoint!("blob.checkpoint.written");
         match target {
             Target::File(staged) => staged.publish().await?,
             Target::Upload(upload) => upload.complete().await?,
         }
         self.blobs.settle(&self.key).await?;
-        Ok((hasher.finish(), self.len))
+        Ok(self.len)
     }
 
     fn hold(&mut self, bytes: Bytes) {

@@ -10,7 +10,7 @@
 //! message needs, and no more.
 
 use tributary_core::identity::Role;
-use tributary_proto::MESSAGE_BYTES_MAX;
+use tributary_proto::{CHUNK_BYTES, MESSAGE_BYTES_MAX};
 
 /// Who may call a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ const POLL: usize = 64 << 10;
 const ENROLLMENT: usize = 16 << 10;
 /// A spec of its longest, and a little.
 const SPEC: usize = 2 << 20;
+/// A chunk of a checkpoint, and a little.
+const CHUNK: usize = CHUNK_BYTES + SMALL;
 /// Statistics over the most classes; `body` lets few of that size in at once.
 const STATISTICS: usize = MESSAGE_BYTES_MAX;
 
@@ -79,6 +81,7 @@ const TABLE: &[(&str, &str, Access, Bound)] = &[
     ("tributary.v1.JobService", "PauseJob", OPERATORS, one(SMALL)),
     ("tributary.v1.JobService", "ResumeJob", OPERATORS, one(SMALL)),
     ("tributary.v1.JobService", "CancelJob", OPERATORS, one(WORDS)),
+    ("tributary.v1.JobService", "UploadCheckpoint", OPERATORS, streamed(CHUNK)),
     ("tributary.v1.JobService", "DownloadCheckpoint", OPERATORS, one(SMALL)),
     ("tributary.v1.RoundService", "GetRound", READERS, one(SMALL)),
     ("tributary.v1.RoundService", "ListRounds", READERS, one(SMALL)),

@@ -1,18 +1,23 @@
 //! The jobs' service: create, look, hold, end, watch, and fetch what came out.
 
 mod create;
+mod upload;
 mod watch;
+
+pub(super) use upload::UPLOADS_MAX as CHECKPOINT_UPLOADS_MAX;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tributary_core::binding::DataNeed;
 use tributary_core::name::JobId;
 use tributary_core::round::{Effect, Event, JobStatus, Phase, step};
+use tributary_proto::convert::class_metrics_to_wire;
 use tributary_proto::fault::status;
 use tributary_proto::v1;
 use tributary_proto::v1::job_service_server::JobService;
@@ -28,6 +33,8 @@ use crate::store::{By, JobChanges, JobRow};
 pub(super) struct Jobs {
     pub(super) hub: Arc<Hub>,
     pub(super) stop: CancellationToken,
+    /// Of checkpoints that operators bring.
+    pub(super) uploads: Semaphore,
 }
 
 /// Rows on a page, unless asked for another number.
@@ -187,6 +194,9 @@ impl JobService for Jobs {
         if job.reason.is_empty() && row.status == JobStatus::Running {
             job.reason = works_for(&self.hub, &row).await?;
         }
+        if let (Some(metrics), Some(counted)) = (&mut job.evaluation, &row.evaluation) {
+            metrics.classes = class_metrics_to_wire(counted);
+        }
         Ok(Response::new(v1::GetJobResponse { job: Some(job) }))
     }
 
@@ -282,6 +292,15 @@ impl JobService for Jobs {
         let rows = self.hub.store.rejections(&job, limit).await.map_err(|e| of_store(&e))?;
         let rejections = rows.into_iter().map(rejection_to_wire).collect();
         Ok(Response::new(v1::ListRejectionsResponse { rejections }))
+    }
+
+    async fn upload_checkpoint(
+        &self,
+        request: Request<Streaming<v1::UploadCheckpointRequest>>,
+    ) -> Result<Response<v1::UploadCheckpointResponse>, Status> {
+        let by = Caller::of(&request).by();
+        let answer = upload::upload(&self.hub, &self.uploads, request.into_inner(), by).await?;
+        Ok(Response::new(answer))
     }
 
     type DownloadCheckpointStream = DownloadStream;

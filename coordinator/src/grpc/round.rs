@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Code, Request, Response, Status};
+use tributary_proto::convert::class_metrics_to_wire;
 use tributary_proto::fault::status;
 use tributary_proto::v1;
 use tributary_proto::v1::round_service_server::RoundService;
@@ -32,7 +33,12 @@ impl RoundService for Rounds {
             return Err(status(Code::NotFound, "unknown_round", text));
         };
         let missed = rows.iter().map(|row| round_to_wire(job.as_str(), row, &[])).collect();
-        let round = Some(round_to_wire(job.as_str(), &last, &tasks));
+        let mut round = round_to_wire(job.as_str(), &last, &tasks);
+        let counted = last.state.facts.as_ref().map(|facts| &facts.statistics);
+        if let (Some(metrics), Some(counted)) = (&mut round.train_metrics, counted) {
+            metrics.classes = class_metrics_to_wire(counted);
+        }
+        let round = Some(round);
         Ok(Response::new(v1::GetRoundResponse { round, missed }))
     }
 

@@ -47,7 +47,11 @@ pub struct Metrics {
     pub macro_recall: f64,
     /// The same of F1.
     pub macro_f1: f64,
-    /// The mean of F1 over the classes, weighted by support.
+    /// The mean of precision over the classes, weighted by support.
+    pub weighted_precision: f64,
+    /// The same of recall, which is the accuracy again.
+    pub weighted_recall: f64,
+    /// The same of F1.
     pub weighted_f1: f64,
     /// For two classes, the area under the receiver operating characteristic, from binned scores;
     /// none where one class does not occur.
@@ -73,7 +77,10 @@ impl Metrics {
         let mean = |score: fn(&ClassScores) -> f64| {
             classes.iter().map(score).sum::<f64>() / occurring.max(1) as f64
         };
-        let weighted: f64 = classes.iter().map(|class| class.f1 * class.support as f64).sum();
+        let weighted = |score: fn(&ClassScores) -> f64| {
+            let sum: f64 = classes.iter().map(|class| score(class) * class.support as f64).sum();
+            sum / examples as f64
+        };
         Some(Self {
             examples,
             loss,
@@ -82,7 +89,9 @@ impl Metrics {
             macro_precision: mean(|class| class.precision),
             macro_recall: mean(|class| class.recall),
             macro_f1: mean(|class| class.f1),
-            weighted_f1: weighted / examples as f64,
+            weighted_precision: weighted(|class| class.precision),
+            weighted_recall: weighted(|class| class.recall),
+            weighted_f1: weighted(|class| class.f1),
             auc: area(&statistics.scores),
             perplexity: (statistics.measure() == Measure::Tokens).then(|| libm::exp(loss)),
             values: value_scores(statistics),

@@ -39,6 +39,9 @@ fn scores_are_those_computed_by_hand() {
         assert!(close(class.f1, f1), "{class:?}");
     }
     assert!(close(metrics.macro_f1, f1.iter().sum::<f64>() / 3.0));
+    let weighted = (8.0 * 5.0 / 9.0 + 4.0 * 3.0 / 7.0 + 8.0 * 2.0 / 4.0) / 20.0;
+    assert!(close(metrics.weighted_precision, weighted));
+    assert!(close(metrics.weighted_recall, metrics.accuracy));
     assert!(close(metrics.weighted_f1, (8.0 * f1[0] + 4.0 * f1[1] + 8.0 * f1[2]) / 20.0));
 }
 

@@ -4,6 +4,7 @@
 
 use toml::Value;
 
+use crate::digest::Digest;
 use crate::document::{Section, show};
 
 use super::data::CLASSES_MAX;
@@ -21,6 +22,7 @@ const NUMBER_MAX: f64 = 1e15;
 /// class_names = ["healthy", "ill"]   # labels are these names, in this order
 /// words = "the of and to"            # the vocabulary of texts cut in words, between white space
 /// alphabet = "ascii"                 # of texts cut in characters: a word, or the characters
+/// tokenizer = "sha256:…"             # of texts cut by a tokenizer.json: the one with this digest
 /// [data.normalise]                   # (value − mean) ⁄ deviation: one pair, or one a feature
 /// mean = 0.1307
 /// deviation = 0.3081
@@ -36,6 +38,8 @@ pub struct Constants {
     /// The words, or characters, of the vocabulary in order; the first is token
     /// [`RESERVED_TOKENS`].
     pub tokens: Option<Vec<String>>,
+    /// The digest of the `tokenizer.json` that cuts texts.
+    pub tokenizer: Option<Digest>,
     /// What is subtracted, and then divided by: one of each for all values, or one a feature.
     pub normalise: Option<(Vec<f64>, Vec<f64>)>,
 }
@@ -49,6 +53,7 @@ pub fn ascii_alphabet() -> Vec<String> {
 impl Constants {
     /// What stands in the spec, and what is left to the sites.
     pub(super) fn read(section: &mut Section) -> (Self, Federated) {
+        let tokenizer = read_tokenizer(section);
         let federated = Federated {
             tokens: read_token_ask(section),
             names: is_federated(section, "class_names"),
@@ -57,6 +62,7 @@ impl Constants {
         let constants = Self {
             class_names: if federated.names { None } else { read_names(section) },
             tokens: if federated.tokens.is_some() { None } else { read_tokens(section) },
+            tokenizer,
             normalise: if federated.normalise { None } else { read_normalise(section) },
         };
         (constants, federated)
@@ -149,6 +155,15 @@ fn read_tokens(section: &mut Section) -> Option<Vec<String>> {
         return None;
     }
     Some(list)
+}
+
+/// A tokeniser has its vocabulary: a list beside it would be another one.
+fn read_tokenizer(section: &mut Section) -> Option<Digest> {
+    let digest = section.optional_parsed("tokenizer")?;
+    if section.has("words") || section.has("alphabet") {
+        section.fault("tokenizer", "one of `words`, `alphabet` and `tokenizer`", "two");
+    }
+    Some(digest)
 }
 
 fn read_normalise(section: &mut Section) -> Option<(Vec<f64>, Vec<f64>)> {

@@ -39,6 +39,23 @@ fn a_good_spec_reads_with_its_defaults() {
 }
 
 #[test]
+fn a_checkpoint_to_start_from_is_named_by_its_digest() {
+    let digest = crate::digest::Digest::of(b"a checkpoint");
+    let with = |line: &str| JobSpec::parse(&format!("{GOOD}\n[init]\n{line}"));
+    let spec = with(&format!("checkpoint = \"{digest}\"")).expect("good");
+    assert_eq!((spec.init, JobSpec::parse(GOOD).expect("good").init), (Some(digest), None));
+    for (line, fault) in [
+        ("checkpoint = \"sha256:12\"", "init.checkpoint: expected"),
+        ("checkpoint = 7", "init.checkpoint: expected a text in quotes, found 7"),
+        ("", "init.checkpoint: expected a text in quotes, found nothing"),
+        ("file = \"model.safetensors\"", "init.file"),
+    ] {
+        let faults = with(line).expect_err("faulty").to_string();
+        assert!(faults.contains(fault), "{line}: {faults}");
+    }
+}
+
+#[test]
 fn every_fault_is_named_with_path_expectation_and_value() {
     let text = GOOD
         .replace("rounds = 20", "rounds = 0\nround = 3")

@@ -100,7 +100,7 @@ pub fn decode_constants(bytes: &[u8]) -> Result<Constants, DecodeError> {
         Ok((numbers(reader)?, numbers(reader)?))
     })?;
     reader.end()?;
-    Ok(Constants { class_names, tokens, normalise })
+    Ok(Constants { class_names, tokens, normalise, ..Constants::default() })
 }
 
 struct Writer(Vec<u8>);

@@ -163,7 +163,7 @@ impl Pool {
             (true, Target::Classes(classes)) => Some(self.class_names(classes, min_sites)?),
             _ => None,
         };
-        let constants = Constants { class_names, tokens, normalise };
+        let constants = Constants { class_names, tokens, normalise, ..Constants::default() };
         let found = encode_constants(&constants).len();
         if found > CONSTANTS_BYTES_MAX {
             return Err(PoolFault::Long { found });

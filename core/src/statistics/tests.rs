@@ -188,6 +188,7 @@ fn bytes_that_are_no_sums_or_constants_are_refused() {
     let constants = Constants {
         class_names: Some(vec!["a".to_owned(), "b".to_owned()]),
         tokens: None,
+        tokenizer: None,
         normalise: Some((vec![0.1, 0.2, 1e300], vec![1.0, 2.0, 3.0])),
     };
     let bytes = encode_constants(&constants);

@@ -1,14 +1,16 @@
 //! Texts cut in tokens.
 
+use tributary_core::digest::Digest;
 use tributary_core::spec::constants::ascii_alphabet;
 
-use super::{TokenConfig, TokenList, Tokens, words_of};
+use super::{Cut, TokenConfig, TokenList, Tokens, words_of};
 use crate::Wanted;
 use crate::fixture::{Folder, message, says};
 
 fn cut(config: &TokenConfig, text: &str) -> (Vec<u32>, u64) {
     let tokens = Tokens::open(config, &Wanted::default()).expect("tokens");
-    tokens.cut(text).expect("cut")
+    let Cut { tokens, unknown, .. } = tokens.cut(text).expect("cut");
+    (tokens, unknown)
 }
 
 #[test]
@@ -30,7 +32,8 @@ fn lists_come_from_the_site_a_file_or_the_job() {
     says(&refused, &["another list of tokens", "give `alphabet`, `vocabulary`"]);
     let wanted = Wanted { tokens: Some(vec!["ugly".to_owned()]), ..Wanted::default() };
     let tokens = Tokens::open(&job, &wanted).expect("the job's words");
-    assert_eq!((tokens.vocabulary(), tokens.cut("ugly bad")), (3, Ok((vec![2, 1], 1))));
+    let cut = tokens.cut("ugly bad").expect("cut");
+    assert_eq!((tokens.vocabulary(), cut.tokens, cut.unknown), (3, vec![2, 1], 1));
     assert_eq!(ascii_alphabet().len(), 96);
 }
 
@@ -54,4 +57,44 @@ fn a_tokenizer_json_cuts_as_it_says() {
     folder.file("tokenizer.json", "");
     let refused = message(Tokens::open(&config, &Wanted::default()));
     says(&refused, &["at byte 0: expected a file with bytes"]);
+}
+
+#[cfg(feature = "tokenizers")]
+#[test]
+fn a_text_that_is_cut_short_keeps_what_closes_it() {
+    let folder = Folder::new();
+    let special = |id: u32, text: &str| {
+        format!(
+            "{{\"id\": {id}, \"content\": \"{text}\", \"single_word\": false, \"lstrip\": false, \
+             \"rstrip\": false, \"normalized\": false, \"special\": true}}"
+        )
+    };
+    let json = format!(
+        "{{\"version\": \"1.0\", \"added_tokens\": [{}, {}], \
+         \"pre_tokenizer\": {{\"type\": \"Whitespace\"}}, \
+         \"post_processor\": {{\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3], \
+         \"cls\": [\"[CLS]\", 2]}}, \"model\": {{\"type\": \"WordLevel\", \"unk_token\": \"[UNK]\", \
+         \"vocab\": {{\"[UNK]\": 0, \"good\": 1, \"[CLS]\": 2, \"[SEP]\": 3, \"film\": 4}}}}}}",
+        special(2, "[CLS]"),
+        special(3, "[SEP]")
+    );
+    let config = TokenConfig::Tokenizer(folder.file("tokenizer.json", &json));
+    let tokens = Tokens::open(&config, &Wanted::default()).expect("tokens");
+    let shortened = |most: usize| {
+        let mut cut = tokens.cut("good film good film").expect("cut");
+        (cut.shorten(most), cut.tokens)
+    };
+    assert_eq!(shortened(6), (false, vec![2, 1, 4, 1, 4, 3]));
+    assert_eq!(shortened(4), (true, vec![2, 1, 4, 3]));
+    assert_eq!(shortened(1), (true, vec![3]));
+
+    let digest = Digest::of(json.as_bytes());
+    let wanted = |digest| Wanted { tokenizer: Some(digest), ..Wanted::default() };
+    assert!(Tokens::open(&config, &wanted(digest)).is_ok());
+    let other = Digest::of(b"another");
+    let refused = message(Tokens::open(&config, &wanted(other)));
+    says(&refused, &[&other.to_string(), &digest.to_string(), "take the job's tokenizer.json"]);
+    let list = TokenConfig::Characters(TokenList::Given(vec!["a".to_owned()]));
+    let refused = message(Tokens::open(&list, &wanted(digest)));
+    says(&refused, &["found a list"]);
 }

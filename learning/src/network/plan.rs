@@ -326,7 +326,7 @@ impl Planner {
             weights.push(ways.iter().map(of).collect::<Result<Vec<Weights>, _>>()?);
         }
         let between = if stack.dropout > 0.0 { stack.layers - 1 } else { 0 };
-        let dropouts = (0..between).map(|_| self.dropout(stack.dropout)).collect();
+        let dropouts = (0..between).map(|_| self.mask(stack.dropout)).collect();
         let last_step = stack.returns == Returns::LastStep;
         Ok(Recurrent::new(stack.cell, sizes, weights, dropouts, last_step))
     }

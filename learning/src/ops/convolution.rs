@@ -277,6 +277,13 @@ impl Conv {
         }
     }
 
+    /// The weight in another layout, in a buffer that was used for it before.
+    fn arranged(&self, layout: Layout, weight: &[f32], mut buffer: Vec<f32>) -> Vec<f32> {
+        sized(&mut buffer, weight.len());
+        self.each_weight(layout, |from, to| buffer[to] = weight[from]);
+        buffer
+    }
+
     fn pieces(&self, batch: usize) -> Vec<Range<usize>> {
         let pieces = PIECE_GRADIENTS_MAX / self.weight.len.max(1);
         cut(batch, pieces.clamp(1, PIECES_MAX))
@@ -285,17 +292,8 @@ impl Conv {
 
 impl Kernel for Conv {
     fn forward(&mut self, cx: &Cx<'_>, input: &[f32], out: &mut Vec<f32>) {
-        let weight = self.weight.of(cx);
-        let mut packed = std::mem::take(&mut self.packed);
-        sized(&mut packed, weight.len());
-        self.each_weight(Layout::Packed, |from, to| packed[to] = weight[from]);
-        self.packed = packed;
-        if self.winners.is_some() {
-            let mut rows = std::mem::take(&mut self.rows);
-            sized(&mut rows, weight.len());
-            self.each_weight(Layout::Rows, |from, to| rows[to] = weight[from]);
-            self.rows = rows;
-        }
+        let packed = std::mem::take(&mut self.packed);
+        self.packed = self.arranged(Layout::Packed, self.weight.of(cx), packed);
         let pieces = self.pieces(cx.batch);
         self.scratch.resize_with(PIECES_MAX, Scratch::default);
         let shared = Shared {
@@ -331,6 +329,11 @@ impl Kernel for Conv {
         gradients: &mut [f32],
     ) {
         let pieces = self.pieces(cx.batch);
+        // Slopes of the input alone need it.
+        if self.winners.is_some() && into.is_some() {
+            let rows = std::mem::take(&mut self.rows);
+            self.rows = self.arranged(Layout::Rows, self.weight.of(cx), rows);
+        }
         let shared = Shared {
             geometry: self.geometry,
             filters: self.filters,

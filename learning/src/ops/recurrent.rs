@@ -10,11 +10,13 @@ mod walk;
 
 use std::ops::Range;
 
+use rayon::prelude::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use tributary_core::model::Cell;
 
-use super::dropout::Dropout;
+use super::dropout::Mask;
 use super::kernel::{Cx, Kernel, sized};
-use super::pieces::cut;
+use super::maths::vectorised;
+use super::pieces::{cut, split};
 
 use direction::Direction;
 pub(crate) use direction::Weights;
@@ -48,12 +50,31 @@ impl Order {
             }
         }
     }
+
+    /// Drops rows' values by the place that they have in `[batch, steps, width]`: what is dropped does not
+    /// follow from how the batch is cut.
+    fn mask(&self, cx: &Cx<'_>, mask: &Mask, values: &mut [f32]) {
+        if mask.idle(cx) || values.is_empty() {
+            return;
+        }
+        let steps = self.steps;
+        let width = values.len() / (cx.batch * steps);
+        let parts = split(values, steps * width, &self.pieces);
+        self.pieces.par_iter().zip(parts).for_each(|(piece, part)| {
+            let places = (0..steps).flat_map(|step| piece.clone().map(move |e| e * steps + step));
+            vectorised(|| {
+                for (place, row) in places.zip(part.chunks_exact_mut(width)) {
+                    mask.apply(cx, place * width, row);
+                }
+            });
+        });
+    }
 }
 
 /// A layer of the stack: one direction, or two side by side.
 struct Layer {
     directions: Vec<Direction>,
-    dropout: Option<Dropout>,
+    dropout: Option<Mask>,
     /// What the next layer reads, where it is not a direction's hidden values as they are.
     joined: Vec<f32>,
 }
@@ -84,8 +105,8 @@ impl Layer {
                 row[index * width..][..width].copy_from_slice(hidden);
             }
         }
-        if let Some(dropout) = &self.dropout {
-            dropout.drop(cx, joined);
+        if let Some(mask) = &self.dropout {
+            order.mask(cx, mask, joined);
         }
     }
 
@@ -99,8 +120,8 @@ impl Layer {
         mut into: Option<&mut Vec<f32>>,
         gradients: &mut [f32],
     ) {
-        if let Some(dropout) = &self.dropout {
-            dropout.drop(cx, slopes);
+        if let Some(mask) = &self.dropout {
+            order.mask(cx, mask, slopes);
         }
         let count = self.directions.len();
         for (index, direction) in self.directions.iter_mut().enumerate() {
@@ -133,7 +154,7 @@ impl Recurrent {
         cell: Cell,
         [steps, features]: [usize; 2],
         weights: Vec<Vec<Weights>>,
-        mut dropouts: Vec<Dropout>,
+        mut dropouts: Vec<Mask>,
         last_step: bool,
     ) -> Self {
         let mut layers = Vec::with_capacity(weights.len());

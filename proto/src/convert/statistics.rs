@@ -1,6 +1,6 @@
 //! Statistics on the wire, and the ratios that operators are shown.
 
-use tributary_core::metrics::{Measure, Metrics, Statistics, ValueSums};
+use tributary_core::metrics::{ClassScores, Measure, Metrics, Statistics, ValueSums};
 
 use super::WireFault;
 use crate::v1;
@@ -54,7 +54,8 @@ pub fn statistics_from_wire(
     }
 }
 
-/// Ratios as the wire has them; none over no examples.
+/// Ratios as the wire has them, but for those of each class, which lists have no room for; none over no
+/// examples.
 #[must_use]
 pub fn metrics_to_wire(statistics: &Statistics) -> Option<v1::Metrics> {
     let metrics = Metrics::of(statistics)?;
@@ -73,5 +74,19 @@ pub fn metrics_to_wire(statistics: &Statistics) -> Option<v1::Metrics> {
         mae: metrics.values.map(|values| values.mae),
         r2: metrics.values.map(|values| values.r2),
         withheld: statistics.withheld,
+        weighted_precision: metrics.weighted_precision,
+        weighted_recall: metrics.weighted_recall,
+        classes: Vec::new(),
     })
+}
+
+/// The ratios of each class as the wire has them.
+#[must_use]
+pub fn class_metrics_to_wire(statistics: &Statistics) -> Vec<v1::ClassMetrics> {
+    let classes = Metrics::of(statistics).map(|metrics| metrics.classes).unwrap_or_default();
+    let wire = |class: ClassScores| {
+        let ClassScores { support, precision, recall, f1 } = class;
+        v1::ClassMetrics { support, precision, recall, f1 }
+    };
+    classes.into_iter().map(wire).collect()
 }

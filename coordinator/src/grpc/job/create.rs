@@ -1,7 +1,7 @@
 //! Creating a job: the spec is judged whole, the first checkpoint made durable, then the job is.
 //!
 //! The checkpoint comes before the row that names it, so its key must be nobody else's: it holds a
-//! digest of request id and spec. A request id that is used again with another spec, and a job id
+//! digest of request id and spec (one that the spec names has a key of its own, and never changes). A request id that is used again with another spec, and a job id
 //! that two request ids share, write elsewhere and are refused.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tributary_proto::fault::status;
 use tributary_proto::v1;
 
 use super::{find, present};
-use crate::blobs::{BlobError, first_checkpoint_key};
+use crate::blobs::{BlobError, first_checkpoint_key, initial_key};
 use crate::driver::Hub;
 use crate::failpoint::failpoint;
 use crate::grpc::status::{of_blob, of_store};
@@ -37,6 +37,10 @@ pub(super) async fn create(
     let spec = JobSpec::parse(&request.spec).map_err(|faults| {
         status(Code::InvalidArgument, "spec_invalid", format!("the spec has {faults}"))
     })?;
+    let given = match spec.init {
+        Some(digest) => Some(given(hub, &spec, digest).await?),
+        None => None,
+    };
     if request.validate_only {
         return Ok(None);
     }
@@ -45,7 +49,7 @@ pub(super) async fn create(
     let earlier = hub.store.earlier_job(&request.request_id, &request.spec).await;
     let created = match earlier.map_err(|error| of_store(&error))? {
         Some(earlier) => earlier,
-        None => make(hub, &spec, id.clone(), request, by).await?,
+        None => make(hub, &spec, id.clone(), request, given, by).await?,
     };
     let id = match created {
         CreatedJob::New => {
@@ -72,15 +76,21 @@ async fn make(
     spec: &JobSpec,
     id: JobId,
     request: v1::CreateJobRequest,
+    given: Option<CheckpointRow>,
     by: By,
 ) -> Result<CreatedJob, Status> {
     hub.blobs.check_room().map_err(|error| of_blob(&error))?;
-    let request_digest = Digest::of_fields(
-        "tributary/first-checkpoint/v1",
-        [request.request_id.as_bytes(), request.spec.as_bytes()],
-    );
-    let key = first_checkpoint_key(&id, request_digest);
-    let first = first_checkpoint(hub, spec, key).await.map_err(|error| of_blob(&error))?;
+    let first = match given {
+        Some(given) => given,
+        None => {
+            let request_digest = Digest::of_fields(
+                "tributary/first-checkpoint/v1",
+                [request.request_id.as_bytes(), request.spec.as_bytes()],
+            );
+            let key = first_checkpoint_key(&id, request_digest);
+            drawn(hub, spec, key).await.map_err(|error| of_blob(&error))?
+        }
+    };
     failpoint!("create.checkpoint");
     let new = NewJob {
         state: JobState::submitted(id, spec.digest, first.digest),
@@ -108,14 +118,44 @@ fn job_id(spec: &JobSpec, request_id: &str) -> Result<JobId, Status> {
     })
 }
 
-async fn first_checkpoint(
-    hub: &Hub,
-    spec: &JobSpec,
-    key: String,
-) -> Result<CheckpointRow, BlobError> {
+/// The checkpoint that a spec names: one that was brought, or that another job made. It stays where it is.
+async fn given(hub: &Hub, spec: &JobSpec, digest: Digest) -> Result<CheckpointRow, Status> {
+    let brought = initial_key(digest);
+    let (key, bytes) = match hub.blobs.len(&brought).await {
+        Ok(bytes) => (brought, bytes),
+        Err(BlobError::NotFound { .. }) => {
+            let made = hub.store.checkpoint_by_digest(&digest).await;
+            let made = made.map_err(|error| of_store(&error))?.ok_or_else(|| {
+                let text = format!(
+                    "init.checkpoint: expected a checkpoint that is here, found none of {digest}: \
+                     bring it (tributary submit --init FILE)"
+                );
+                status(Code::FailedPrecondition, "unknown_checkpoint", text)
+            })?;
+            (made.key, made.bytes)
+        }
+        Err(error) => return Err(of_blob(&error)),
+    };
+    let schema = spec.model.schema();
+    let of_another = |what: String| {
+        let text = format!("init.checkpoint: {what}, which is not [model]'s");
+        status(Code::InvalidArgument, "spec_invalid", text)
+    };
+    let expected = checkpoint::file_len(schema);
+    if bytes != expected {
+        return Err(of_another(format!("expected {expected} bytes, found {bytes}")));
+    }
+    let header = checkpoint::header(schema).len() as u64;
+    let header = hub.blobs.read_range(&key, 0..header).await.map_err(|error| of_blob(&error))?;
+    checkpoint::check_header(&header, schema).map_err(|error| of_another(error.to_string()))?;
+    Ok(CheckpointRow { digest, key, bytes, round: 0 })
+}
+
+/// The first checkpoint of the job's seed.
+async fn drawn(hub: &Hub, spec: &JobSpec, key: String) -> Result<CheckpointRow, BlobError> {
     let (model, seed) = (spec.model.clone(), spec.seed);
-    let drawn = tokio::task::spawn_blocking(move || model.initial(seed)).await;
-    let parameters: ParameterSet = drawn.map_err(|error| BlobError::Io {
+    let values = tokio::task::spawn_blocking(move || model.initial(seed)).await;
+    let parameters: ParameterSet = values.map_err(|error| BlobError::Io {
         key: key.clone(),
         operation: "draw the first checkpoint",
         source: std::io::Error::other(error).into(),
