@@ -5,6 +5,8 @@
 mod bodies;
 #[path = "redteam/certificates.rs"]
 mod certificates;
+#[path = "redteam/checkpoints.rs"]
+mod checkpoints;
 #[path = "redteam/floods.rs"]
 mod floods;
 #[path = "redteam/members.rs"]

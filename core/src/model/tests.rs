@@ -200,6 +200,8 @@ fn presets_of_sequences_have_the_papers_parameter_counts() {
     let two = text(30_522, Target::Classes(2));
     let distilbert = read_for("preset = \"distilbert\"", &two).expect("distilbert");
     assert_eq!(distilbert.schema().len(), 66_955_010);
+    let bert = read_for("preset = \"bert\"", &two).expect("bert");
+    assert_eq!(bert.schema().len(), 109_483_778);
     let base = crate::digest::Digest::of(b"weights");
     let lora = format!("preset = \"distilbert\"\nlora = {{ base = \"{base}\", rank = 8 }}");
     let adapters = read_for(&lora, &two).expect("adapters");
