@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use tributary_core::digest::Digest;
+
 fn client(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tributary-client"));
     command.args(args).env("NO_COLOR", "1").output().expect("the client runs")
@@ -79,6 +81,21 @@ fn a_site_trains_alone_to_compare() {
     assert_eq!(model.schema().len(), 6);
     assert!(client(&args).status.success());
     assert_eq!(std::fs::read(&out).expect("a model"), first, "the same bytes again");
+    let start = out.clone() + ".start";
+    std::fs::write(&start, &first).expect("written");
+    assert!(client(&[&args[..], &["--init", &start]].concat()).status.success());
+    assert_ne!(std::fs::read(&out).expect("a model"), first, "it went on from there");
+
+    // A job that starts from a checkpoint needs its file, and takes no other one.
+    let digest = Digest::of(b"another");
+    let mut text = std::fs::read_to_string(&job).expect("read");
+    text += &format!("\n[init]\ncheckpoint = \"{digest}\"\n");
+    std::fs::write(&job, text).expect("written");
+    for (more, told) in [(&[] as &[&str], "with --init"), (&["--init", &start], "found sha256:")] {
+        let output = client(&[&args[..], more].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(told), "{error}");
+    }
 }
 
 #[test]
