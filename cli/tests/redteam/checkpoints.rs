@@ -59,17 +59,38 @@ fn told(code: Code, word: &str) -> (Code, String) {
     (code, word.to_owned())
 }
 
+fn bad() -> (Code, String) {
+    told(Code::InvalidArgument, "no_checkpoint")
+}
+
+fn good() -> Vec<u8> {
+    checkpoint::encode(&model(0.5))
+}
+
+/// Whether nothing of a refused file is there to start from.
+async fn is_absent(otto: &Somebody, digest: &str) {
+    let status = create(otto, named(digest), "early").await.expect_err("it is not there");
+    assert_eq!(reason(&status).as_deref(), Some("unknown_checkpoint"));
+}
+
+fn named(digest: &str) -> String {
+    format!("{}[init]\ncheckpoint = \"{digest}\"\n", spec(FEATURES, 2))
+}
+
+async fn create(otto: &Somebody, spec: String, key: &str) -> Result<v1::Job, Status> {
+    let request_id = key.to_owned();
+    let request = v1::CreateJobRequest { request_id, spec, validate_only: false };
+    let answer = JobServiceClient::new(otto.channel.clone()).create_job(request).await?;
+    Ok(answer.into_inner().job.expect("a job"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
     let world = World::start(|_| {}).await;
     let otto = world.enroll(Role::Operator, "otto").await;
-    let good = checkpoint::encode(&model(0.5));
-    let digest = Digest::of(&good).to_string();
-    let bad = || told(Code::InvalidArgument, "no_checkpoint");
-    let malformed = || told(Code::InvalidArgument, "malformed");
-
-    // Values that are no numbers, wherever the pieces are cut.
+    let good = good();
     let start = checkpoint::data_start(&good).expect("a header");
+    // Values that are no numbers, wherever the pieces are cut.
     for (value, piece) in [(f32::NAN, 7), (f32::INFINITY, 1 << 20), (f32::NEG_INFINITY, start + 2)]
     {
         let mut file = good.clone();
@@ -77,21 +98,19 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
         file[last..].copy_from_slice(&value.to_le_bytes());
         let found = refused(bring(&otto, &file, piece).await);
         assert_eq!(found, told(Code::InvalidArgument, "not_finite"), "{value} by {piece}");
+        is_absent(&otto, &Digest::of(&file).to_string()).await;
     }
     // A header that names more than it may, another form of a header, one that is cut, none.
     let mut huge = good.clone();
     huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert_eq!(refused(bring(&otto, &huge, 64).await), bad());
-    let spaced = String::from_utf8_lossy(&good[8..start]).replacen("{", "{ ", 1);
-    let spaced = spaced.trim_end().to_owned();
+    let spaced = String::from_utf8_lossy(&good[8..start]).replacen('{', "{ ", 1);
     let mut other = (spaced.len() as u64).to_le_bytes().to_vec();
     other.extend_from_slice(spaced.as_bytes());
     other.extend_from_slice(&good[start..]);
-    assert_eq!(refused(bring(&otto, &other, 64).await), bad());
-    assert_eq!(refused(bring(&otto, &good[..start - 3], 64).await), bad());
-    assert_eq!(refused(bring(&otto, &[7; 3], 64).await), bad());
-    assert_eq!(refused(bring(&otto, &[], 64).await), bad());
-    // Duplicate tensors, negative shapes, holes.
+    for file in [&huge[..], &other, &good[..start - 3], &[7; 3], &[]] {
+        assert_eq!(refused(bring(&otto, file, 64).await), bad(), "{} bytes", file.len());
+    }
+    // Duplicate tensors, negative shapes, holes, sizes that overflow, halves.
     for header in [
         r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
         r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#,
@@ -105,41 +124,44 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
         file.extend_from_slice(&[0; 8]);
         assert_eq!(refused(bring(&otto, &file, 64).await), bad(), "{header}");
     }
-    // Other bytes than were announced: too many, too few, of another digest; and no digest at all.
-    let len = good.len() as u64;
-    let whole = || vec![good.clone()];
-    assert_eq!(refused(send(&otto, digest.clone(), len - 4, whole()).await), malformed());
-    assert_eq!(refused(send(&otto, digest.clone(), len + 4, whole()).await), malformed());
-    assert_eq!(refused(send(&otto, digest.clone(), u64::MAX, whole()).await), malformed());
-    assert_eq!(refused(send(&otto, "sha256:12".to_owned(), len, whole()).await), malformed());
-    let zero = checkpoint::encode(&model(0.0));
-    let found = refused(send(&otto, digest.clone(), len, vec![zero]).await);
-    assert_eq!(found, told(Code::Aborted, "damaged_in_transfer"));
+}
 
-    // Nobody but operators and admins brings one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_bytes_than_were_announced_are_refused() {
+    let world = World::start(|_| {}).await;
+    let otto = world.enroll(Role::Operator, "otto").await;
+    let (good, malformed) = (good(), || told(Code::InvalidArgument, "malformed"));
+    let (digest, len) = (Digest::of(&good).to_string(), good.len() as u64);
+    let send_as = async |digest: &str, len: u64, file: Vec<u8>| {
+        refused(send(&otto, digest.to_owned(), len, vec![file]).await)
+    };
+    for len in [len - 4, len + 4, u64::MAX] {
+        assert_eq!(send_as(&digest, len, good.clone()).await, malformed(), "{len}");
+    }
+    assert_eq!(send_as("sha256:12", len, good).await, malformed());
+    let zero = checkpoint::encode(&model(0.0));
+    let found = send_as(&digest, len, zero).await;
+    assert_eq!(found, told(Code::Aborted, "damaged_in_transfer"));
+    is_absent(&otto, &digest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_is_an_operator_s_to_bring_and_of_one_model() {
+    let world = World::start(|_| {}).await;
+    let otto = world.enroll(Role::Operator, "otto").await;
+    let good = good();
+    let digest = Digest::of(&good).to_string();
     for role in [Role::Client, Role::Viewer] {
         let eve = world.enroll(role, "eve").await;
         let status = bring(&eve, &good, 64).await.expect_err("not hers to bring");
         assert_eq!(status.code(), Code::PermissionDenied, "{role}");
     }
-
-    // Nothing of all that is there, and what is good is taken once.
-    let named = |digest: &str| format!("{}[init]\ncheckpoint = \"{digest}\"\n", spec(FEATURES, 2));
-    let create = async |text: String, key: &str| {
-        let request =
-            v1::CreateJobRequest { request_id: key.to_owned(), spec: text, validate_only: false };
-        JobServiceClient::new(otto.channel.clone()).create_job(request).await
-    };
-    let status = create(named(&digest), "early").await.expect_err("it is not there");
-    assert_eq!(reason(&status).as_deref(), Some("unknown_checkpoint"));
     assert!(!bring(&otto, &good, 64).await.expect("taken").held);
     assert!(bring(&otto, &good, 64).await.expect("taken").held, "it is there now");
-    let job =
-        create(named(&digest), "now").await.expect("created").into_inner().job.expect("a job");
+    let job = create(&otto, named(&digest), "now").await.expect("created");
     assert_eq!(job.checkpoint_digest, digest);
-    // Where it is another model's, the job is not made.
     let wide = named(&digest).replace(&spec(FEATURES, 2), &spec(FEATURES + 1, 2));
-    let status = create(wide, "wide").await.expect_err("another model's");
+    let status = create(&otto, wide, "wide").await.expect_err("another model's");
     assert_eq!(reason(&status).as_deref(), Some("spec_invalid"));
     let brought = world.actions().await.iter().filter(|a| *a == "checkpoint_uploaded").count();
     assert_eq!(brought, 2, "each time that somebody brought one is in the audit");
