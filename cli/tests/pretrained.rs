@@ -171,6 +171,18 @@ fn what_a_job_cannot_start_from_is_named() {
         assert!(told.contains(part), "{part:?} is missing in: {told}");
     }
 
+    // A folder's own tokeniser is the one that its model knows.
+    let home = tempfile::tempdir().expect("a folder");
+    let copy = home.path();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(folder().join(name), copy.join(name)).expect("copied");
+    }
+    std::fs::write(copy.join("tokenizer.json"), "{}").expect("written");
+    let cut = format!("vocabulary = 50\ntokenizer = \"{}\"", Digest::of(b"another"));
+    let other = spec("", 1).replace("alphabet = \"abcdefghijklmnopqrstuvwxyz\"", &cut);
+    let told = error(&demo(dir, &other, &["--init", &path(copy)]));
+    assert!(told.contains("data.tokenizer: expected that of"), "{told}");
+
     std::fs::write(dir.join("cut.safetensors"), [9; 40]).expect("written");
     let told = error(&demo(dir, &spec("", 1), &["--init", "cut.safetensors"]));
     assert!(told.contains("cut.safetensors") && told.contains("damaged"), "{told}");

@@ -38,21 +38,26 @@ impl Pretrained {
         let config = Config::read(&folder.join("config.json"))?;
         let weights = folder.join("model.safetensors");
         let failed = |reason: String| LearningError::Pretrained { file: weights.clone(), reason };
-        let mut file = File::open(&weights).map_err(|error| {
+        let file = File::open(&weights).map_err(|error| {
             failed(format!("{error}; expected a folder as Hugging Face's save_pretrained makes it"))
         })?;
-        let bytes = file.metadata().map_err(|error| failed(error.to_string()))?.len();
-        if bytes > FILE_BYTES_MAX {
-            return Err(failed(format!("expected at most {FILE_BYTES_MAX} bytes, found {bytes}")));
+        let digest = digest_of(file).map_err(failed)?;
+        Ok(Self { digest, config, weights })
+    }
+
+    /// The digest of the folder's `tokenizer.json`; none where it has none. Sites that cut texts with
+    /// another one would feed the model other tokens.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is too large.
+    pub fn tokenizer(folder: &Path) -> Result<Option<Digest>, LearningError> {
+        let path = folder.join("tokenizer.json");
+        let failed = |reason: String| LearningError::Pretrained { file: path.clone(), reason };
+        match File::open(&path) {
+            Ok(file) => digest_of(file).map(Some).map_err(failed),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error.to_string())),
         }
-        let (mut hasher, mut buffer) = (Hasher::new(), vec![0; READ_BYTES]);
-        loop {
-            match file.read(&mut buffer).map_err(|error| failed(error.to_string()))? {
-                0 => break,
-                read => hasher.update(&buffer[..read]),
-            }
-        }
-        Ok(Self { digest: hasher.finish(), config, weights })
     }
 
     /// The digest of `model.safetensors`, as `sha256sum` prints it.
@@ -178,6 +183,20 @@ fn fill_in(mut set: ParameterSet, bytes: &[u8], optional: &[&str]) -> Result<Par
         fill(&file, tensor, into).map_err(Fault::Other)?;
     }
     Ok(set)
+}
+
+fn digest_of(mut file: File) -> Result<Digest, String> {
+    let bytes = file.metadata().map_err(|error| error.to_string())?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(format!("expected at most {FILE_BYTES_MAX} bytes, found {bytes}"));
+    }
+    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; READ_BYTES]);
+    loop {
+        match file.read(&mut buffer).map_err(|error| error.to_string())? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
 }
 
 fn bert_of(model: &ModelSpec) -> Option<&Bert> {

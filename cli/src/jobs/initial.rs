@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tributary_core::checkpoint;
 use tributary_core::digest::Digest;
 use tributary_core::spec::JobSpec;
-use tributary_learning::start_from;
+use tributary_learning::{Pretrained, start_from};
 use tributary_proto::v1::upload_checkpoint_request::Message;
 use tributary_proto::{CHUNK_BYTES, v1};
 
@@ -32,6 +32,7 @@ impl Submission {
             |text: &str| JobSpec::parse(text).map_err(|faults| anyhow::anyhow!("{from}: {faults}"));
         let spec = parse(&text)?;
         let Some(path) = init else { return Ok(Self { text, spec, checkpoint: None }) };
+        check_tokenizer(path, &spec)?;
         let bytes = checkpoint::encode(&start_from(path, &spec.model, spec.seed)?);
         let digest = Digest::of(&bytes);
         let text = match spec.init {
@@ -65,5 +66,19 @@ impl Submission {
         bar.finish_and_clear();
         brought.map_err(said).context("the checkpoint was not taken")?;
         Ok(())
+    }
+}
+
+/// A folder's model knows the tokens of its own tokeniser alone.
+fn check_tokenizer(path: &Path, spec: &JobSpec) -> anyhow::Result<()> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    match (spec.constants.tokenizer, Pretrained::tokenizer(path)?) {
+        (Some(named), Some(found)) if named != found => bail!(
+            "data.tokenizer: expected that of {}, {found}, found {named}",
+            path.join("tokenizer.json").display()
+        ),
+        _ => Ok(()),
     }
 }

@@ -56,6 +56,19 @@ fn a_checkpoint_to_start_from_is_named_by_its_digest() {
 }
 
 #[test]
+fn texts_are_cut_by_one_tokeniser_or_one_list() {
+    let digest = crate::digest::Digest::of(b"a tokenizer.json");
+    let with = |more: &str| {
+        let lines = format!("kind = \"text\"\nclasses = 2\ntokenizer = \"{digest}\"\n{more}");
+        JobSpec::parse(&GOOD.replace("kind = \"image\"\nclasses = 10", &lines))
+    };
+    for more in ["words = \"a b\"", "alphabet = \"ascii\"", "words = { federated = true }"] {
+        let faults = with(more).expect_err("two").to_string();
+        assert!(faults.contains("data.tokenizer: expected one of"), "{more}: {faults}");
+    }
+}
+
+#[test]
 fn every_fault_is_named_with_path_expectation_and_value() {
     let text = GOOD
         .replace("rounds = 20", "rounds = 0\nround = 3")
