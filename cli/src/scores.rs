@@ -17,12 +17,16 @@ pub(crate) fn headline(metrics: &v1::Metrics) -> [(&'static str, f64); 2] {
     }
 }
 
-/// The names of the two, where some scores are at hand; those of classes where none are yet.
-pub(crate) fn names<'a>(
+/// The two as a table's headings, where some scores are at hand; those of classes where none are yet.
+pub(crate) fn headings<'a>(
     scores: impl IntoIterator<Item = Option<&'a v1::Metrics>>,
 ) -> [&'static str; 2] {
     let first = scores.into_iter().flatten().next();
-    first.map_or(["accuracy", "macro-F1"], |metrics| headline(metrics).map(|(name, _)| name))
+    match first.map(|metrics| headline(metrics)[0].0) {
+        Some("RMSE") => ["RMSE", "R²"],
+        Some("perplexity") => ["PERPLEXITY", "ACCURACY"],
+        _ => ["ACCURACY", "MACRO-F1"],
+    }
 }
 
 /// Loss and headline in one line; dashes before there are any.
@@ -82,7 +86,7 @@ pub(crate) fn by_class(metrics: &v1::Metrics) -> Option<String> {
 mod tests {
     use tributary_proto::v1;
 
-    use super::{by_class, headline, line, names, sentence};
+    use super::{by_class, headings, headline, line, sentence};
 
     fn of_classes() -> v1::Metrics {
         let class = v1::ClassMetrics { support: 2, precision: 1.0, recall: 0.5, f1: 2.0 / 3.0 };
@@ -107,8 +111,9 @@ mod tests {
         assert_eq!(headline(&numbers), [("RMSE", 2.0), ("R²", 0.75)]);
         assert_eq!(sentence(&numbers), "RMSE 2.0000, R² 0.7500, MAE 1.5000, loss 4.0000");
         let tokens = v1::Metrics { perplexity: Some(9.5), accuracy: 0.5, ..Default::default() };
-        assert_eq!(names([None, Some(&tokens)]), ["perplexity", "accuracy"]);
-        assert_eq!(names([None]), ["accuracy", "macro-F1"]);
+        assert_eq!(headings([None, Some(&tokens)]), ["PERPLEXITY", "ACCURACY"]);
+        assert_eq!(headings([Some(&numbers)]), ["RMSE", "R²"]);
+        assert_eq!(headings([None]), ["ACCURACY", "MACRO-F1"]);
         assert_eq!(line(Some(&of_classes())), "loss 0.0000  accuracy 0.5000  macro-F1 0.2500");
         assert_eq!(line(None), "loss –");
         assert!(by_class(&numbers).is_none());

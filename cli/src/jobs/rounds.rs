@@ -11,7 +11,7 @@ use crate::table::{Align, Table, bytes, ratio, seconds, short};
 
 /// The columns, with those of the scores that the rounds have.
 fn columns(rounds: &[v1::Round]) -> [(&'static str, Align); 12] {
-    let [first, second] = scores::names(rounds.iter().map(|round| round.train_metrics.as_ref()));
+    let [first, second] = scores::headings(rounds.iter().map(|round| round.train_metrics.as_ref()));
     [
         ("ROUND", Align::Right),
         ("PHASE", Align::Left),
