@@ -47,8 +47,9 @@ pub(crate) fn sentence(metrics: &v1::Metrics) -> String {
     parts.join(", ")
 }
 
-/// The scores of each class, and their means; none where no classes are predicted or listed.
-pub(crate) fn by_class(metrics: &v1::Metrics) -> Option<String> {
+/// The scores of each class, by name where it has one, and their means; none where no classes are
+/// predicted or listed.
+pub(crate) fn by_class(metrics: &v1::Metrics, names: &[String]) -> Option<String> {
     if metrics.classes.is_empty() {
         return None;
     }
@@ -64,7 +65,8 @@ pub(crate) fn by_class(metrics: &v1::Metrics) -> Option<String> {
         table.row([name, examples.to_string()].into_iter().chain(scores).collect());
     };
     for (at, class) in metrics.classes.iter().enumerate().take(CLASSES_SHOWN) {
-        row(at.to_string(), class.support, [class.precision, class.recall, class.f1]);
+        let name = names.get(at).cloned().unwrap_or_else(|| at.to_string());
+        row(name, class.support, [class.precision, class.recall, class.f1]);
     }
     let m = metrics;
     row("macro".to_owned(), m.examples, [m.macro_precision, m.macro_recall, m.macro_f1]);
@@ -116,12 +118,14 @@ mod tests {
         assert_eq!(headings([None]), ["ACCURACY", "MACRO-F1"]);
         assert_eq!(line(Some(&of_classes())), "loss 0.0000  accuracy 0.5000  macro-F1 0.2500");
         assert_eq!(line(None), "loss –");
-        assert!(by_class(&numbers).is_none());
+        assert!(by_class(&numbers, &[]).is_none());
     }
 
     #[test]
     fn classes_are_listed_with_their_means_up_to_a_number() {
-        let table = by_class(&of_classes()).expect("classes");
+        let names = ["ill".to_owned()];
+        let table = by_class(&of_classes(), &names).expect("classes");
+        assert!(table.contains("ill              2     1.0000"), "{table}");
         assert!(table.contains("31               2     1.0000  0.5000  0.6667"), "{table}");
         assert!(table.contains("micro            4     0.5000  0.5000  0.5000"), "{table}");
         assert!(table.ends_with("8 more classes are in --output json"), "{table}");

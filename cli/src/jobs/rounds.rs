@@ -103,7 +103,7 @@ pub(crate) async fn show(at: &str, job: &str, number: u32, out: Output) -> anyho
         seconds(round.aggregating_ms)
     );
     println!("{}", tasks(&round.tasks));
-    if let Some(classes) = round.train_metrics.as_ref().and_then(scores::by_class) {
+    if let Some(classes) = round.train_metrics.as_ref().and_then(|m| scores::by_class(m, &[])) {
         println!("\n{classes}");
     }
     Ok(())

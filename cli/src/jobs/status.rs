@@ -1,6 +1,7 @@
 //! `tributary status`: all jobs in a table, or one job whole.
 
 use anyhow::Context;
+use tributary_core::spec::JobSpec;
 use tributary_proto::v1;
 
 use crate::args::Output;
@@ -73,7 +74,10 @@ async fn one(at: &str, job: &str, out: Output) -> anyhow::Result<()> {
         Output::Json => print_json(&job),
         Output::Table => {
             println!("{}", describe(&job));
-            if let Some(classes) = job.evaluation.as_ref().and_then(scores::by_class) {
+            let spec = JobSpec::parse(&job.spec).ok();
+            let names = spec.and_then(|spec| spec.constants.class_names).unwrap_or_default();
+            let classes = job.evaluation.as_ref().and_then(|m| scores::by_class(m, &names));
+            if let Some(classes) = classes {
                 println!("\n{classes}");
             }
             Ok(())
