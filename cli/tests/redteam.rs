@@ -7,10 +7,18 @@ mod bodies;
 mod certificates;
 #[path = "redteam/checkpoints.rs"]
 mod checkpoints;
+#[path = "redteam/coordinator.rs"]
+mod coordinator;
+#[path = "redteam/fields.rs"]
+mod fields;
 #[path = "redteam/floods.rs"]
 mod floods;
 #[path = "redteam/members.rs"]
 mod members;
+#[path = "redteam/numbers.rs"]
+mod numbers;
+#[path = "redteam/scenes.rs"]
+mod scenes;
 #[path = "redteam/uploads.rs"]
 mod uploads;
 #[path = "redteam/wire.rs"]

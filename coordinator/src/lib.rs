@@ -16,5 +16,6 @@ pub mod ingest;
 mod replica;
 mod specs;
 pub mod store;
+mod tally;
 pub mod verification;
 mod wakes;

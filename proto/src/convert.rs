@@ -108,6 +108,24 @@ pub fn task_id_from_wire(text: &str) -> Result<TaskId, WireFault> {
     parse("task_id", text)
 }
 
+/// Most steps that a task can say it did: no training comes near it, and a column of either database
+/// holds it.
+const PROGRESS_MAX: u64 = 1 << 53;
+
+/// How far a task is: steps done, and steps in all.
+///
+/// # Errors
+/// When no task has so many.
+pub fn progress_from_wire(done: u64, total: u64) -> Result<(u64, u64), WireFault> {
+    for (field, steps) in [("progress", done), ("progress_total", total)] {
+        if steps > PROGRESS_MAX {
+            let expected = format!("at most {PROGRESS_MAX} steps");
+            return Err(WireFault::new(field, expected, steps.to_string()));
+        }
+    }
+    Ok((done, total))
+}
+
 /// A task's kind as the wire has it.
 #[must_use]
 pub fn kind_to_wire(kind: TaskKind) -> v1::TaskKind {

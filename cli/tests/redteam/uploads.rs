@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use tributary_core::codec;
+use tributary_core::digest::Digest;
 use tributary_core::identity::Role;
 use tributary_proto::v1;
 use v1::job_service_client::JobServiceClient;
@@ -112,28 +113,10 @@ async fn uploads_of_one_client_are_counted_and_a_lying_header_is_refused() {
     let a = world.enroll(Role::Client, "site-a").await;
     world.submit(3, 1).await;
     let task = a.poll("site-a", 3, 20_000).await.expect("polled").expect("a task");
-    let part = tributary_core::digest::Digest::of(b"part");
+    let part = Digest::of(b"part");
     let header = |bytes: u64| {
         let digest = codec::update_digest(bytes, &[part]);
-        v1::UploadHeader {
-            caller: caller("site-a"),
-            task_id: task.task_id.clone(),
-            update_digest: digest.to_string(),
-            bytes,
-            part_digests: vec![part.as_bytes().to_vec().into()],
-            examples: 5,
-            statistics: Some(v1::Statistics {
-                examples: 5,
-                loss_sum: 0,
-                classes: 2,
-                confusion: vec![5, 0, 0, 0],
-                correct: 5,
-                top_k: 5,
-                scores: [vec![5], vec![0; 1023]].concat(),
-                values: vec![],
-                withheld: false,
-            }),
-        }
+        header_of("site-a", &task, (digest, bytes, &[part]))
     };
     // Terabytes announced in a small message.
     for bytes in [u64::MAX, 1 << 50, 0] {
@@ -199,6 +182,38 @@ async fn a_full_disk_refuses_what_is_new_and_says_when_to_come_again() {
 
 pub(crate) type Messages = Vec<v1::UploadUpdateRequest>;
 
+/// The header of an update of five examples, all of them right, with this digest, length and parts.
+fn header_of(
+    name: &str,
+    task: &v1::Task,
+    (digest, bytes, parts): (Digest, u64, &[Digest]),
+) -> v1::UploadHeader {
+    v1::UploadHeader {
+        caller: caller(name),
+        task_id: task.task_id.clone(),
+        update_digest: digest.to_string(),
+        bytes,
+        part_digests: parts.iter().map(|part| part.as_bytes().to_vec().into()).collect(),
+        examples: 5,
+        statistics: Some(statistics()),
+    }
+}
+
+/// Of five examples of one of two classes, all of them right.
+pub(crate) fn statistics() -> v1::Statistics {
+    v1::Statistics {
+        examples: 5,
+        loss_sum: 0,
+        classes: 2,
+        confusion: vec![5, 0, 0, 0],
+        correct: 5,
+        top_k: 5,
+        scores: [vec![5], vec![0; 1023]].concat(),
+        values: vec![],
+        withheld: false,
+    }
+}
+
 pub(crate) fn update_of(name: &str, task: &v1::Task, values: &[f32]) -> Messages {
     let spec = tributary_core::spec::JobSpec::parse(&task.spec).expect("a spec");
     let (mut bytes, mut hasher) = (Vec::new(), codec::ManifestHasher::new());
@@ -209,26 +224,7 @@ pub(crate) fn update_of(name: &str, task: &v1::Task, values: &[f32]) -> Messages
     .expect("written");
     hasher.update(&bytes);
     let manifest = hasher.finish();
-    let parts = manifest.parts.iter().map(|part| part.as_bytes().to_vec().into()).collect();
-    let header = v1::UploadHeader {
-        caller: caller(name),
-        task_id: task.task_id.clone(),
-        update_digest: manifest.digest().to_string(),
-        bytes: manifest.len,
-        part_digests: parts,
-        examples: 5,
-        statistics: Some(v1::Statistics {
-            examples: 5,
-            loss_sum: 0,
-            classes: 2,
-            confusion: vec![5, 0, 0, 0],
-            correct: 5,
-            top_k: 5,
-            scores: [vec![5], vec![0; 1023]].concat(),
-            values: vec![],
-            withheld: false,
-        }),
-    };
+    let header = header_of(name, task, (manifest.digest(), manifest.len, &manifest.parts));
     let chunk = v1::UploadChunk { part: 0, data: bytes.into() };
     let message = |message| v1::UploadUpdateRequest { message: Some(message) };
     vec![message(Message::Header(header)), message(Message::Chunk(chunk))]

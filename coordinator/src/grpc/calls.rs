@@ -1,7 +1,6 @@
 //! How many calls are open: of one identity, and in all. A long poll or a stream counts until its last
 //! byte.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -11,10 +10,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::tally::Tally;
+
 #[derive(Default)]
 struct State {
     all: u32,
-    of: HashMap<String, u32>,
+    of: Tally<String>,
 }
 
 /// The open calls of one port.
@@ -35,12 +36,10 @@ impl Calls {
     /// A call of somebody, where they have fewer than `of_one` and there are fewer than `most`.
     pub(super) fn take(calls: &Arc<Self>, who: String, of_one: u32, most: u32) -> Option<Open> {
         let mut state = calls.lock();
-        let count = state.of.get(&who).copied().unwrap_or(0);
-        if state.all >= most || count >= of_one {
+        if state.all >= most || !state.of.add(&who, of_one) {
             return None;
         }
         state.all += 1;
-        state.of.insert(who.clone(), count + 1);
         Some(Open { calls: calls.clone(), who })
     }
 }
@@ -49,12 +48,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         let mut state = self.calls.lock();
         state.all = state.all.saturating_sub(1);
-        match state.of.get_mut(&self.who) {
-            Some(count @ 2..) => *count -= 1,
-            _ => {
-                state.of.remove(&self.who);
-            }
-        }
+        state.of.take(&self.who);
     }
 }
 

@@ -12,7 +12,7 @@ use tributary_core::round::Rejection;
 use tributary_core::round::task::REFUSED_BY_SITE;
 use tributary_proto::convert::{
     CallerId, WireFault, binding_from_wire, digest_from_wire, failure_code_from_wire, kind_to_wire,
-    statistics_from_wire, task_id_from_wire, upload_from_wire,
+    progress_from_wire, statistics_from_wire, task_id_from_wire, upload_from_wire,
 };
 use tributary_proto::fault::status;
 use tributary_proto::v1::participant_service_server::ParticipantService;
@@ -87,7 +87,7 @@ impl ParticipantService for Participants {
         let request = request.into_inner();
         let caller = self.gate.client(&who, request.caller).await?;
         let task = task_id_from_wire(&request.task_id)?;
-        let (progress, total) = (request.progress, request.progress_total);
+        let (progress, total) = progress_from_wire(request.progress, request.progress_total)?;
         let result = ingest::heartbeat(&self.hub, &caller, &task, progress, total).await;
         let (action, reason) = match result {
             Ok(()) => (Action::Continue, String::new()),

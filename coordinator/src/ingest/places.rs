@@ -5,7 +5,6 @@
 //! rate; without anybody the slowest line is welcome. So a place is free again after half a minute,
 //! however many hostile clients hold theirs, and who was cut queues behind those who waited.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use tributary_core::name::ClientName;
 
 use super::IngestError;
 use crate::config::Limits;
+use crate::tally::Tally;
 
 /// Uploads of one client that are open at once: an agent sends one, and may take up another that
 /// broke off before the break was noticed here.
@@ -25,7 +25,7 @@ const PART_LEAST: Duration = Duration::from_secs(5);
 /// The places of uploads.
 pub(crate) struct Uploads {
     places: Semaphore,
-    open: Mutex<BTreeMap<ClientName, u32>>,
+    open: Mutex<Tally<ClientName>>,
     waiting: AtomicUsize,
     /// Rung when somebody begins to wait.
     came: Notify,
@@ -53,19 +53,16 @@ impl Uploads {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientName, u32>> {
+    fn lock(&self) -> MutexGuard<'_, Tally<ClientName>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of a client's own; before anything of the upload is read.
     pub(crate) fn claim(&self, client: &ClientName) -> Result<Claim<'_>, IngestError> {
-        let mut open = self.lock();
-        let count = open.entry(client.clone()).or_default();
-        if *count >= UPLOADS_PER_CLIENT_MAX {
-            return Err(IngestError::TooMany);
+        match self.lock().add(client, UPLOADS_PER_CLIENT_MAX) {
+            true => Ok(Claim(self, client.clone())),
+            false => Err(IngestError::TooMany),
         }
-        *count += 1;
-        Ok(Claim(self, client.clone()))
     }
 
     /// One of all; it is waited for, but not without end.
@@ -108,13 +105,7 @@ impl Uploads {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let mut open = self.0.lock();
-        match open.get_mut(&self.1) {
-            Some(count @ 2..) => *count -= 1,
-            _ => {
-                open.remove(&self.1);
-            }
-        }
+        self.0.lock().take(&self.1);
     }
 }
 

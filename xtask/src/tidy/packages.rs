@@ -32,6 +32,18 @@ const DIRECTION: &[(&str, &[&str])] = &[
         ],
     ),
     ("tributary-testing", &[]),
+    // What reads strangers' bytes is everywhere.
+    (
+        "tributary-fuzz",
+        &[
+            "tributary-core",
+            "tributary-data",
+            "tributary-proto",
+            "tributary-coordinator",
+            "tributary-client",
+            "tributary-learning",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -3,7 +3,6 @@
 //! A place is given back when whoever holds it is dropped.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,14 +10,15 @@ use tokio_util::sync::CancellationToken;
 use tributary_core::digest::Digest;
 
 use crate::authority::Member;
+use crate::tally::Tally;
 
 #[derive(Default)]
 struct State {
     connections: u32,
     handshakes: u32,
-    handshakes_of: HashMap<IpAddr, u32>,
-    peers: HashMap<String, u32>,
-    unknown_of: HashMap<IpAddr, u32>,
+    handshakes_of: Tally<IpAddr>,
+    peers: Tally<String>,
+    unknown_of: Tally<IpAddr>,
     /// The connections of members, by the number of their place.
     members: HashMap<u64, Joined>,
     next: u64,
@@ -86,7 +86,7 @@ impl Counts {
         of_one: u32,
     ) -> Option<Counted> {
         let (from, mut state) = (network(from), counts.lock());
-        if state.handshakes >= most || !add(&mut state.handshakes_of, &from, of_one) {
+        if state.handshakes >= most || !state.handshakes_of.add(&from, of_one) {
             return None;
         }
         state.handshakes += 1;
@@ -102,7 +102,7 @@ impl Counts {
     ) -> Option<Counted> {
         let mut state = counts.lock();
         let who = format!("{}/{}", member.identity.role, member.identity.name);
-        if !add(&mut state.peers, &who, most) {
+        if !state.peers.add(&who, most) {
             return None;
         }
         let number = state.next;
@@ -124,11 +124,10 @@ impl Counts {
         let (from, mut state) = (network(from), counts.lock());
         // No member is called nothing.
         let who = String::new();
-        let others = state.peers.get(&who).copied().unwrap_or(0);
-        if others >= most || !add(&mut state.unknown_of, &from, of_one) {
+        if state.peers.of(&who) >= most || !state.unknown_of.add(&from, of_one) {
             return None;
         }
-        state.peers.insert(who.clone(), others + 1);
+        state.peers.add(&who, most);
         Some(Self::counted(counts, Place::Peer { who, member: None, unknown: Some(from) }))
     }
 
@@ -152,12 +151,12 @@ impl Drop for Counted {
             Place::Connection => state.connections = state.connections.saturating_sub(1),
             Place::Handshake(from) => {
                 state.handshakes = state.handshakes.saturating_sub(1);
-                take(&mut state.handshakes_of, from);
+                state.handshakes_of.take(from);
             }
             Place::Peer { who, member, unknown } => {
-                take(&mut state.peers, who);
+                state.peers.take(who);
                 if let Some(from) = unknown {
-                    take(&mut state.unknown_of, from);
+                    state.unknown_of.take(from);
                 }
                 if let Some(number) = member {
                     state.members.remove(number);
@@ -176,24 +175,6 @@ pub(in crate::grpc) fn network(address: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
         address => address,
-    }
-}
-
-fn add<K: Eq + Hash + Clone>(counts: &mut HashMap<K, u32>, key: &K, most: u32) -> bool {
-    let count = counts.get(key).copied().unwrap_or(0);
-    if count >= most {
-        return false;
-    }
-    counts.insert(key.clone(), count + 1);
-    true
-}
-
-fn take<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: &K) {
-    match counts.get_mut(key) {
-        Some(count @ 2..) => *count -= 1,
-        _ => {
-            counts.remove(key);
-        }
     }
 }
 
