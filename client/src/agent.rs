@@ -14,7 +14,7 @@ mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tributary_core::binding::Binding;
@@ -96,6 +96,8 @@ pub struct Agent {
     pub(crate) trainer: Arc<dyn Trainer>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) policy: Policy,
+    /// What carries its calls, where that is no connection of its own.
+    carried: Option<Link>,
 }
 
 /// Where a state folder has its identity.
@@ -112,7 +114,7 @@ impl Agent {
         trainer: Arc<dyn Trainer>,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { config, trainer, observer, policy: Policy::default() }
+        Self { config, trainer, observer, policy: Policy::default(), carried: None }
     }
 
     /// The same agent under a site's policy.
@@ -122,8 +124,18 @@ impl Agent {
         self
     }
 
+    /// The same agent, whose calls go over this link.
+    #[must_use]
+    pub fn over(mut self, link: Link) -> Self {
+        self.carried = Some(link);
+        self
+    }
+
     /// The connection to the coordinator, and what keeps its certificate fresh.
     fn link(&self, stop: &CancellationToken) -> Result<Link, AgentError> {
+        if let Some(link) = &self.carried {
+            return Ok(link.clone());
+        }
         let AgentConfig { coordinator, name, state_dir, egress } = &self.config;
         if !is_secure(coordinator) {
             return Ok(Link::new(Remote::plain(coordinator)?.connect_lazy()));
@@ -168,6 +180,7 @@ impl Agent {
             self.record_offer(&work.ledger, &offer)?;
             self.observer.event(AgentEvent::Waiting);
             let polled = tokio::select! {
+                biased;
                 polled = self.poll(client.clone(), &me, &offer, !agreement.told) => polled,
                 () = stop.cancelled() => break,
             };
@@ -234,10 +247,11 @@ impl Agent {
     /// Waits until the site's hours, or until stopped.
     async fn opened(&self, stop: &CancellationToken) {
         while !stop.is_cancelled()
-            && let Some(wait) = self.policy.closed_for(SystemTime::now())
+            && let Some(wait) = self.policy.closed_for(tributary_outside::wall_clock())
         {
             self.observer.event(AgentEvent::Closed { for_s: wait.as_secs() });
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait.min(CLOSED_NAP)) => {}
                 () = stop.cancelled() => {}
             }
@@ -276,6 +290,7 @@ impl Agent {
         let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.observer.event(AgentEvent::Away { error: error.to_string(), retry_in_ms });
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {}
             () = stop.cancelled() => {}
         }

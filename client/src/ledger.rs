@@ -292,7 +292,9 @@ impl Ledger {
     /// When the disk fails: it is not sent then.
     pub fn record(&self, departure: Departure) -> Result<(), LedgerError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = tributary_outside::wall_clock()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let mut entry = Entry {
             sequence: state.head.sequence + 1,
             at_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),

@@ -10,7 +10,7 @@ pub(crate) use enroll::keep_fresh;
 pub use enroll::{EnrollError, enroll, renew};
 pub(crate) use fetch::fetch;
 pub use proxy::{Egress, Proxy, ProxyError};
-pub use remote::{AddressError, Link, Place, Remote, is_secure};
+pub use remote::{AddressError, Answer, Carry, Link, Place, Remote, is_secure};
 pub(crate) use upload::{Outgoing, upload};
 
 use std::time::Duration;
@@ -124,8 +124,6 @@ impl Backoff {
     pub(crate) fn wait(&mut self, asked: Option<Duration>) -> Duration {
         let longest = self.next.max(asked.unwrap_or_default()).min(BACKOFF.1);
         self.next = (self.next * 2).min(BACKOFF.1);
-        let [a, b, ..] = *uuid::Uuid::new_v4().as_bytes();
-        let share = f64::from(u16::from_le_bytes([a, b])) / f64::from(u16::MAX);
-        longest.mul_f64(0.5 + 0.5 * share)
+        longest.mul_f64(0.5 + 0.5 * tributary_outside::share())
     }
 }

@@ -22,6 +22,7 @@ use tributary_core::instance::Instance;
 use tributary_core::metrics::Statistics;
 use tributary_core::name::TaskId;
 use tributary_core::params::{ParameterSet, Schema};
+use tributary_outside::wall_clock;
 
 use crate::failpoint::failpoint;
 use crate::rpc::Outgoing;
@@ -123,13 +124,13 @@ impl Spool {
         let path = self.root.join("instance");
         let earlier = fs::read_to_string(&path).ok();
         let earlier = earlier.and_then(|text| Instance::parse(text.trim()));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let instance = match earlier {
             Some(earlier) => {
                 Instance::new(earlier.copy(), now_us.max(earlier.start().saturating_add(1)))
             }
-            None => Instance::new(uuid::Uuid::new_v4().as_u128(), now_us),
+            None => Instance::new(tributary_outside::unique().as_u128(), now_us),
         };
         let new = self.root.join("instance.new");
         let mut file = File::create(&new).map_err(at(&new))?;
@@ -159,6 +160,8 @@ impl Spool {
             fs::remove_file(&path).map_err(unread)?;
             return Ok(None);
         }
+        // The newest are those that were used last; where the time cannot be set, those that were fetched.
+        let _ = File::open(&path).and_then(|file| file.set_modified(wall_clock()));
         let parameters = checkpoint::decode(&bytes).map_err(|error| error.to_string())?;
         if **parameters.schema() != *schema {
             return Err("the checkpoint's tensors are not those of the spec's model".to_owned());
@@ -259,7 +262,8 @@ impl Spool {
     pub(crate) fn left_over(&self) -> Vec<LeftOver> {
         let Ok(entries) = fs::read_dir(self.root.join("tasks")) else { return Vec::new() };
         let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
-        let tasks: Vec<TaskId> = names.filter_map(|name| name.parse().ok()).collect();
+        let mut tasks: Vec<TaskId> = names.filter_map(|name| name.parse().ok()).collect();
+        tasks.sort();
         let mut left = Vec::new();
         for task in tasks {
             match self.finished(&task) {

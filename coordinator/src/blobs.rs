@@ -35,6 +35,8 @@ pub(crate) mod faulty;
 mod folder;
 mod key;
 mod s3;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated;
 #[cfg(test)]
 pub(crate) mod tests;
 mod writer;

@@ -14,9 +14,10 @@ pub(crate) use pool::{PoolError, constants};
 pub(crate) use supervisor::supervise;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::blobs::Blobs;
 use crate::config::{Config, KeepUpdates};

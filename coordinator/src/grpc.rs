@@ -15,6 +15,8 @@ mod job;
 mod participant;
 mod rates;
 mod round;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated;
 mod status;
 mod wire;
 
@@ -26,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tributary_proto::v1::enrollment_service_server::EnrollmentServiceServer;
 use tributary_proto::v1::federation_service_server::FederationServiceServer;
@@ -75,12 +78,6 @@ pub(crate) async fn serve(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let gate = Arc::new(Gate::new(hub.store.clone(), keeper, &limits));
-    let participants =
-        participant::Participants { hub: hub.clone(), gate: gate.clone(), stop: stop.clone() };
-    let uploads = Semaphore::new(job::CHECKPOINT_UPLOADS_MAX);
-    let jobs = job::Jobs { hub: hub.clone(), stop: stop.clone(), uploads };
-    let enrollment = enrollment::Enrollment { gate: gate.clone() };
-    let federation = federation::Federation { hub: hub.clone(), gate: gate.clone() };
     let mut router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -90,16 +87,8 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .layer(GateLayer(gate.clone()))
-        .add_service(health)
-        // How long a message of each method may be is for `access` to say; `body` counts.
-        .add_service(
-            ParticipantServiceServer::new(participants)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(EnrollmentServiceServer::new(enrollment))
-        .add_service(JobServiceServer::new(jobs))
-        .add_service(RoundServiceServer::new(round::Rounds { hub }))
-        .add_service(FederationServiceServer::new(federation));
+        .add_routes(routes(hub, gate.clone(), stop.clone()))
+        .add_service(health);
     match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => router = router.add_service(v1).add_service(v1alpha),
         _ => tracing::error!("server reflection is off: the descriptors do not load"),
@@ -115,6 +104,24 @@ pub(crate) async fn serve(
             Ok(())
         }
     }
+}
+
+/// The services of our own.
+fn routes(hub: Arc<Hub>, gate: Arc<Gate>, stop: CancellationToken) -> Routes {
+    let participants =
+        participant::Participants { hub: hub.clone(), gate: gate.clone(), stop: stop.clone() };
+    let uploads = Semaphore::new(job::CHECKPOINT_UPLOADS_MAX);
+    let jobs = job::Jobs { hub: hub.clone(), stop, uploads };
+    let enrollment = enrollment::Enrollment { gate: gate.clone() };
+    let federation = federation::Federation { hub: hub.clone(), gate };
+    // How long a message of each method may be is for `access` to say; `body` counts.
+    let participants =
+        ParticipantServiceServer::new(participants).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Routes::new(participants)
+        .add_service(EnrollmentServiceServer::new(enrollment))
+        .add_service(JobServiceServer::new(jobs))
+        .add_service(RoundServiceServer::new(round::Rounds { hub }))
+        .add_service(FederationServiceServer::new(federation))
 }
 
 /// Binds the port, so that the caller knows the address before anything is served.

@@ -14,6 +14,9 @@ pub mod failpoint;
 pub mod grpc;
 pub mod ingest;
 mod replica;
+pub mod sabotage;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod specs;
 pub mod store;
 mod tally;

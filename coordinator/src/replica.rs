@@ -64,6 +64,7 @@ pub(crate) async fn converse(
         parts.spawn(async move {
             let ended = quit.clone();
             tokio::select! {
+                biased;
                 () = listen(hub, session) => {}
                 () = ended.cancelled() => {}
             }
@@ -72,6 +73,7 @@ pub(crate) async fn converse(
     let (looking, ended) = (hub.clone(), quit.clone());
     parts.spawn(async move {
         tokio::select! {
+            biased;
             () = look(looking) => {}
             () = ended.cancelled() => {}
         }

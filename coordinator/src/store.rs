@@ -18,6 +18,8 @@ mod leases;
 mod refusals;
 mod rows;
 mod save;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod sql;
 mod tasks;
 
@@ -47,6 +49,16 @@ impl Store {
     /// When the database cannot be had, or another process has the SQLite file.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         Ok(Self { db: Database::open(url).await? })
+    }
+
+    /// A simulated replica's way to a simulated database.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated(
+        database: simulated::SimulatedDatabase,
+        line: std::sync::Arc<dyn simulated::Line>,
+    ) -> Self {
+        Self { db: Database::Simulated(simulated::Simulated::new(database, line)) }
     }
 
     /// Brings the schema to this version's.

@@ -1,9 +1,8 @@
 //! Wake-ups: waiting polls, job drivers, watchers. A wake-up is a hint; whoever waits subscribes
 //! first, then reads the store. What may concern somebody on another replica goes there as well.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::Hash;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,14 +52,14 @@ impl FromStr for Hint {
 }
 
 /// Bells by key. A bell lives as long as somebody holds it.
-struct Bells<K>(Mutex<HashMap<K, Arc<Notify>>>);
+struct Bells<K>(Mutex<BTreeMap<K, Arc<Notify>>>);
 
-impl<K: Eq + Hash + Clone> Bells<K> {
+impl<K: Ord + Clone> Bells<K> {
     fn new() -> Self {
-        Self(Mutex::new(HashMap::new()))
+        Self(Mutex::new(BTreeMap::new()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, Arc<Notify>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

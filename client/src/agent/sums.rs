@@ -33,7 +33,7 @@ impl Work<'_> {
         }
         let (trainer, spec) = (self.agent.trainer.clone(), task.spec.clone());
         let follow = self.follow(pulse, stop);
-        let running = tokio::task::spawn_blocking(move || {
+        let running = tributary_outside::blocking(move || {
             trainer.statistics(&spec, data.as_deref(), &follow)
         });
         let summed = running.await;

@@ -53,6 +53,7 @@ impl Work<'_> {
         let mut backoff = Backoff::new();
         loop {
             let result = tokio::select! {
+                biased;
                 result = call() => result,
                 () = stop.cancelled() => return Ok(Outcome::Stopped),
             };

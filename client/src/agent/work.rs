@@ -170,6 +170,7 @@ impl Work<'_> {
             };
             let fetching = fetch(&mut client, &self.me, digest, bytes, &path, step);
             let result = tokio::select! {
+                biased;
                 result = fetching => result,
                 () = stop.cancelled() => return Ok(Err(Outcome::Stopped)),
             };
@@ -204,7 +205,7 @@ impl Work<'_> {
             spool.trim_checkpoints();
             parameters
         };
-        tokio::task::spawn_blocking(read).await.map_err(|error| local(&error))?
+        tributary_outside::blocking(read).await.map_err(|error| local(&error))?
     }
 
     async fn train(
@@ -290,7 +291,7 @@ impl Work<'_> {
         let name: ClientName = self.agent.config.name.clone();
         let (spec, round) = (task.spec.clone(), task.origin.round);
         let follow = self.follow(pulse, stop);
-        let running = tokio::task::spawn_blocking(move || {
+        let running = tributary_outside::blocking(move || {
             let Start { checkpoint, data } = &start;
             let data = data.as_deref();
             let order = Order { spec: &spec, round, client: &name, checkpoint, data };

@@ -1,10 +1,11 @@
 //! Fetching a checkpoint into a file: resumed at the byte where an earlier try stopped.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use tokio::fs::OpenOptions;
-use tokio::io::AsyncWriteExt;
 use tributary_core::digest::Digest;
+use tributary_outside::blocking;
 use tributary_proto::v1;
 
 use super::{CallError, Client, Me, SILENCE, limited};
@@ -19,13 +20,8 @@ pub(crate) async fn fetch(
     path: &Path,
     step: impl Fn(),
 ) -> Result<(), CallError> {
-    let file = OpenOptions::new().create(true).append(true).open(path).await?;
-    let mut offset = file.metadata().await?.len();
-    if offset > bytes {
-        file.set_len(0).await?;
-        offset = 0;
-    }
-    let mut file = tokio::io::BufWriter::with_capacity(tributary_proto::CHUNK_BYTES, file);
+    let path = path.to_owned();
+    let (mut file, mut offset) = on_disk(move || open(path, bytes)).await?;
     let request = v1::FetchBlobRequest { caller: me.caller(), digest: digest.to_string(), offset };
     let mut chunks = limited(SILENCE, client.fetch_blob(request)).await?;
     while offset < bytes {
@@ -38,12 +34,30 @@ pub(crate) async fn fetch(
             let text = format!("expected bytes from {offset} of {bytes}, found {found}");
             return Err(CallError::Away(text, None));
         }
-        file.write_all(&chunk.data).await?;
+        file = on_disk(move || file.write_all(&chunk.data).map(|()| file)).await?;
         offset = end;
         step();
     }
-    file.flush().await?;
     Ok(())
+}
+
+/// The file, and how much of the blob is in it.
+fn open(path: PathBuf, bytes: u64) -> std::io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut offset = file.metadata()?.len();
+    if offset > bytes {
+        file.set_len(0)?;
+        offset = 0;
+    }
+    Ok((file, offset))
+}
+
+/// Work with a file, on a thread for that.
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, CallError> {
+    let done = blocking(work).await;
+    done.map_err(|lost| CallError::Local(lost.to_string()))?.map_err(CallError::from)
 }
 
 fn silent(offset: u64, bytes: u64) -> CallError {

@@ -249,32 +249,48 @@ fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
 /// A connection that can be exchanged for one with another certificate: new calls take the new one,
 /// calls that are under way end on the old one.
 #[derive(Clone)]
-pub struct Link(Arc<RwLock<Channel>>);
+pub struct Link(Arc<RwLock<Carrier>>);
+
+/// What carries calls.
+#[derive(Clone)]
+enum Carrier {
+    Channel(Channel),
+    Other(Carry),
+}
+
+/// Calls carried by something that is no socket.
+pub type Carry = Arc<dyn Fn(http::Request<Body>) -> Answer + Send + Sync>;
 
 impl Link {
     /// Begins with this connection.
     #[must_use]
     pub fn new(channel: Channel) -> Self {
-        Self(Arc::new(RwLock::new(channel)))
+        Self(Arc::new(RwLock::new(Carrier::Channel(channel))))
+    }
+
+    /// Calls go by this way, which no certificate belongs to.
+    #[must_use]
+    pub fn carried(carry: Carry) -> Self {
+        Self(Arc::new(RwLock::new(Carrier::Other(carry))))
     }
 
     /// Goes on with another.
     pub fn exchange(&self, channel: Channel) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = channel;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Carrier::Channel(channel);
     }
 
-    fn channel(&self) -> Channel {
+    fn carrier(&self) -> Carrier {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-type Answer = std::pin::Pin<
-    Box<dyn Future<Output = Result<http::Response<Body>, tonic::transport::Error>> + Send>,
->;
+/// An answer that is on its way.
+pub type Answer =
+    std::pin::Pin<Box<dyn Future<Output = Result<http::Response<Body>, tower::BoxError>> + Send>>;
 
 impl Service<http::Request<Body>> for Link {
     type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
+    type Error = tower::BoxError;
     type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -283,6 +299,11 @@ impl Service<http::Request<Body>> for Link {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Answer {
-        Box::pin(self.channel().oneshot(request))
+        match self.carrier() {
+            Carrier::Channel(channel) => {
+                Box::pin(async move { Ok(channel.oneshot(request).await?) })
+            }
+            Carrier::Other(carry) => carry(request),
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! Sending an update: its header, then the parts that the coordinator does not have yet, read from
 //! the file chunk by chunk.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tributary_core::codec;
 use tributary_core::digest::Digest;
@@ -18,6 +20,7 @@ use tributary_proto::{CHUNK_BYTES, v1};
 
 use crate::failpoint::failpoint;
 
+use super::fetch::on_disk;
 use super::{CALL, CallError, Client, Me, SILENCE, limited};
 
 /// How long one try of an upload may take; the next one sends only what is missing.
@@ -67,6 +70,7 @@ pub(crate) async fn upload(
     let answer = client.upload_update(ReceiverStream::new(receiver));
     tokio::pin!(answer);
     let result = tokio::select! {
+        biased;
         result = &mut answer => result,
         text = stuck(&reading) => Err(tonic::Status::deadline_exceeded(text)),
     };
@@ -118,21 +122,24 @@ async fn send_parts(
     if sender.send(first).await.is_err() {
         return Ok(());
     }
-    let mut file = tokio::fs::File::open(&outgoing.path).await?;
-    file.set_max_buf_size(CHUNK_BYTES);
+    let path = outgoing.path.clone();
+    let file = Arc::new(on_disk(move || File::open(path)).await?);
     for part in 0..codec::part_count(outgoing.bytes) {
         if held.contains(&part) {
             continue;
         }
         let Some(range) = codec::part_range(part, outgoing.bytes) else { break };
-        file.seek(std::io::SeekFrom::Start(range.start)).await?;
-        let mut left = range.end - range.start;
-        while left > 0 {
-            let take = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
-            let mut data = BytesMut::zeroed(take);
-            file.read_exact(&mut data).await?;
-            left -= take as u64;
-            let chunk = v1::UploadChunk { part, data: data.freeze() };
+        let mut at = range.start;
+        while at < range.end {
+            let take = (range.end - at).min(CHUNK_BYTES as u64);
+            let file = file.clone();
+            let data = on_disk(move || {
+                let mut data = BytesMut::zeroed(usize::try_from(take).unwrap_or(CHUNK_BYTES));
+                file.read_exact_at(&mut data, at).map(|()| data.freeze())
+            });
+            let data = data.await?;
+            at += take;
+            let chunk = v1::UploadChunk { part, data };
             let message = v1::UploadUpdateRequest { message: Some(Message::Chunk(chunk)) };
             if sender.send(message).await.is_err() {
                 // The coordinator ended the call; its status says why.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tributary_core::codec::{HEADER_BYTES, PART_BYTES, VALUE_BYTES, update_len};
+use tributary_outside::wait;
 
 use super::FoldError;
 use super::source::Source;
@@ -123,7 +124,7 @@ impl Scan {
                 pass: make(),
             };
             let (turns, sender) = (turns.clone(), sender.clone());
-            tokio::task::spawn_blocking(move || worker.run(&turns, &sender));
+            tributary_outside::detached(move || worker.run(&turns, &sender));
         }
         Units { receiver, early: BTreeMap::new(), next: 0, units }
     }
@@ -187,7 +188,7 @@ impl Turns {
         if *next == self.units {
             return None;
         }
-        let place = runtime.block_on(self.places.clone().acquire_owned()).ok()?;
+        let place = wait(runtime, self.places.clone().acquire_owned()).ok()?;
         let index = *next;
         *next += 1;
         Some((index, place))
@@ -209,7 +210,8 @@ impl<P: Pass> Worker<P> {
         {
             let result = self.unit(index);
             let failed = result.is_err();
-            let sent = sender.blocking_send(Finished { index, result, _place: place });
+            let finished = Finished { index, result, _place: place };
+            let sent = wait(self.source.runtime(), sender.send(finished));
             if failed || sent.is_err() {
                 return;
             }

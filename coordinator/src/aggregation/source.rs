@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tributary_core::codec::VALUE_BYTES;
+use tributary_outside::wait;
 
 use super::scan::{Pass, Piece, Unit, Weighted};
 use crate::blobs::{BlobError, Blobs, Folder};
@@ -90,7 +91,7 @@ impl Source {
         };
         let mut fetched = stream::iter(updates.iter().map(fetch)).buffered(FETCHES_AHEAD);
         let mut next = || -> Result<Option<(Bytes, f64)>, BlobError> {
-            self.runtime.block_on(fetched.next()).transpose()
+            wait(&self.runtime, fetched.next()).transpose()
         };
         while let Some((a, a_factor)) = next()? {
             let a = (a.as_chunks::<VALUE_BYTES>().0, a_factor);
@@ -117,7 +118,7 @@ pub(super) fn read_range(
     match blobs.folder() {
         Some(folder) => folder.read_exact(&folder.file(key)?, key, range, buffer),
         None => {
-            buffer.copy_from_slice(&runtime.block_on(blobs.read_range(key, range))?);
+            buffer.copy_from_slice(&wait(runtime, blobs.read_range(key, range))?);
             Ok(())
         }
     }

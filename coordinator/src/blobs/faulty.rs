@@ -51,13 +51,15 @@ enum Fault {
 #[derive(Debug)]
 pub(crate) struct Faults {
     prg: Mutex<Prg>,
-    rate: f64,
+    /// The bits of an `f64`.
+    rate: AtomicU64,
     struck: AtomicU64,
 }
 
 impl Faults {
     pub(crate) fn new(seed: u64, rate: f64) -> Arc<Self> {
         let prg = Mutex::new(Prg::for_round(seed, "blob-faults", 0, 0));
+        let rate = AtomicU64::new(rate.to_bits());
         Arc::new(Self { prg, rate, struck: AtomicU64::new(0) })
     }
 
@@ -75,6 +77,12 @@ impl Faults {
         Some(Self::new(seed, rate))
     }
 
+    /// Another rate from now on.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn set_rate(&self, rate: f64) {
+        self.rate.store(rate.to_bits(), Ordering::Relaxed);
+    }
+
     /// How many faults there were.
     #[cfg(test)]
     pub(crate) fn struck(&self) -> u64 {
@@ -84,7 +92,7 @@ impl Faults {
     /// The next fault, one of these.
     fn draw(&self, of: &[Fault]) -> Fault {
         let mut prg = self.prg.lock().unwrap_or_else(PoisonError::into_inner);
-        if prg.unit_f64() >= self.rate {
+        if prg.unit_f64() >= f64::from_bits(self.rate.load(Ordering::Relaxed)) {
             return Fault::None;
         }
         let fault = of[prg.below(of.len() as u64) as usize];
@@ -136,6 +144,11 @@ impl Faulty {
     async fn wait(&self, of: &[Fault]) -> Fault {
         let fault = self.faults.draw(of);
         if let Fault::Delay(time) = fault {
+            // A simulated thread that blocks cannot wait for the runtime that it runs in.
+            #[cfg(feature = "simulation")]
+            if tributary_outside::simulated::is_within() {
+                return fault;
+            }
             tokio::time::sleep(time).await;
         }
         fault

@@ -191,10 +191,10 @@ impl Progress {
     async fn add(self, key: String, pieces: Vec<Bytes>) -> Result<Self, BlobError> {
         let Self { target, mut hasher } = self;
         // Hashing and files block: they go to a thread for that.
-        let lost = |error| BlobError::io(&key, "write", error);
+        let lost = |error: tributary_outside::Lost| BlobError::io(&key, "write", error);
         match target {
             Target::File(mut staged) => {
-                let added = tokio::task::spawn_blocking(move || {
+                let added = tributary_outside::blocking(move || {
                     pieces.iter().for_each(|piece| hasher.update(piece));
                     staged.append(&pieces)?;
                     Ok(Self { target: Target::File(staged), hasher })
@@ -203,7 +203,7 @@ impl Progress {
             }
             Target::Upload(mut upload) => {
                 let put = upload.parts()?.put_part(PutPayload::from_iter(pieces.iter().cloned()));
-                let hash = tokio::task::spawn_blocking(move || {
+                let hash = tributary_outside::blocking(move || {
                     pieces.iter().for_each(|piece| hasher.update(piece));
                     hasher
                 });

@@ -24,6 +24,7 @@ pub(crate) async fn collect(hub: Arc<Hub>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         sweep(&hub, GRACE).await;
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = hub.wakes.collector() => {}
             () = tokio::time::sleep(LOOK) => {}

@@ -1,8 +1,8 @@
 //! Performs the machine's `Fold`: the accepted set, as the rows say it, becomes the next checkpoint.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use tokio::time::Instant;
 use tributary_core::aggregate::Scale;
 use tributary_core::metrics::Statistics;
 use tributary_core::round::divergence::median_loss;

@@ -1,8 +1,9 @@
 //! One job's pump: every pass is one transaction that moves the job as far as it goes by itself.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_core::digest::Digest;
@@ -86,6 +87,7 @@ pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: Ca
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = lost.cancelled() => {}
             () = rung => {}
@@ -173,6 +175,7 @@ impl Driver {
     ) -> Result<Option<Folded>, DriveError> {
         let Some((stop, lost)) = self.halt.clone() else { return Ok(Some(work.await?)) };
         tokio::select! {
+            biased;
             done = work => Ok(Some(done?)),
             () = lost.cancelled() => Err(DriveError::LeaseLost),
             () = stop.cancelled() => Ok(None),

@@ -1,6 +1,6 @@
 //! Finds jobs that nobody drives, takes their leases, and runs a driver for each.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until `stop`, then waits until every driver has handed its lease back.
 pub(crate) async fn supervise(hub: Arc<Hub>, stop: CancellationToken) {
-    let mut drivers: HashMap<JobId, JoinHandle<()>> = HashMap::new();
+    let mut drivers: BTreeMap<JobId, JoinHandle<()>> = BTreeMap::new();
     while !stop.is_cancelled() {
         drivers.retain(|_, driver| !driver.is_finished());
         if let Err(error) = adopt(&hub, &stop, &mut drivers).await {
             tracing::warn!(%error, "cannot look for jobs; trying again");
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = hub.wakes.supervisor() => {}
             () = tokio::time::sleep(LOOK) => {}
@@ -40,7 +41,7 @@ pub(crate) async fn supervise(hub: Arc<Hub>, stop: CancellationToken) {
 async fn adopt(
     hub: &Arc<Hub>,
     stop: &CancellationToken,
-    drivers: &mut HashMap<JobId, JoinHandle<()>>,
+    drivers: &mut BTreeMap<JobId, JoinHandle<()>>,
 ) -> Result<(), StoreError> {
     for job in hub.store.takeable_jobs(&hub.replica.name).await? {
         if drivers.contains_key(&job) {

@@ -62,6 +62,7 @@ impl ParticipantService for Participants {
         let hello = hello_from_wire(caller, protocol_version, request)?;
         let name = hello.name.clone();
         let polled = tokio::select! {
+            biased;
             polled = ingest::poll(&self.hub, hello, reconsider, wait) => polled,
             () = self.stop.cancelled() => return Err(stopping()),
         };

@@ -7,9 +7,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tributary_core::name::ClientName;
 
 use super::IngestError;
@@ -88,6 +89,7 @@ impl Uploads {
                 return;
             }
             tokio::select! {
+                biased;
                 () = came => {}
                 () = tokio::time::sleep(left) => {}
             }
@@ -117,7 +119,9 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
+
+    use tokio::time::Instant;
 
     use super::{PART_LEAST, Uploads};
     use crate::config::Limits;

@@ -1,8 +1,9 @@
 //! Long polls: the client's open task, the same one until it ends, or a wait.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tributary_core::round::task::TaskEvent;
 use tributary_core::round::{Rejection, TaskKind};
 use tributary_proto::convert::CallerId;
@@ -53,6 +54,7 @@ pub(crate) async fn poll(
             return Ok(Polled::Nothing);
         }
         tokio::select! {
+            biased;
             () = rung => {}
             () = tokio::time::sleep(left) => {}
         }

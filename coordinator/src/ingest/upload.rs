@@ -6,12 +6,12 @@
 //! their bytes at the client. What one client may leave on the disk is bounded before it comes.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use futures::StreamExt;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tributary_core::codec::{self, Expectation, UpdateFault};
 use tributary_core::digest::Digest;
 use tributary_core::name::TaskId;
@@ -249,6 +249,7 @@ impl<'a> Parts<'a> {
         for part in std::mem::take(&mut self.missing) {
             let len = codec::part_range(part, self.upload.bytes).map_or(0, |r| r.end - r.start);
             let bytes = tokio::select! {
+                biased;
                 received = self.part(part, chunks) => received?,
                 // The parts that came whole are kept.
                 () = self.hub.uploads.too_slow(Instant::now(), len) => {
@@ -297,7 +298,7 @@ impl<'a> Parts<'a> {
         let digest = self.upload.parts.get(part as usize).copied();
         self.writing.spawn(async move {
             let checked = bytes.clone();
-            let check = tokio::task::spawn_blocking(move || {
+            let check = tributary_outside::blocking(move || {
                 if digest != Some(Digest::of(&checked)) {
                     let text = format!("part {part} was damaged on its way: send it again");
                     return Err(IngestError::Damaged(text));

@@ -12,21 +12,23 @@ use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{Executor, Transaction};
+use sqlx::{AssertSqlSafe, Executor, Transaction};
 
 use super::decode::Fields;
 use super::error::StoreError;
+#[cfg(feature = "simulation")]
+use super::simulated::{Simulated, SimulatedTx};
 use super::sql::{Engine, Row, Value, bind_postgres, bind_sqlite, from_postgres, from_sqlite};
 
 static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
-static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
+pub(super) static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// Connections to Postgres: more than a few dozen transactions at once only queue inside it.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// Readers of the SQLite file; there is one writer.
 const SQLITE_READERS_MAX: u32 = 4;
 /// How long a statement waits for a lock or a connection before it fails and is tried again.
-const WAIT: Duration = Duration::from_secs(10);
+pub(super) const WAIT: Duration = Duration::from_secs(10);
 /// How often a transaction is run again before its error goes up.
 const TRIES: u32 = 5;
 
@@ -34,13 +36,21 @@ const TRIES: u32 = 5;
 #[derive(Clone)]
 pub(super) enum Database {
     Postgres(PgPool),
-    Sqlite { writer: SqlitePool, readers: SqlitePool, _lock: Arc<File> },
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+        _lock: Arc<File>,
+    },
+    #[cfg(feature = "simulation")]
+    Simulated(Simulated),
 }
 
 /// A transaction; dropped without a commit it leaves no trace.
 pub(super) enum Tx {
     Postgres(Transaction<'static, Postgres>),
     Sqlite(Transaction<'static, Sqlite>),
+    #[cfg(feature = "simulation")]
+    Simulated(SimulatedTx),
 }
 
 impl Database {
@@ -59,6 +69,8 @@ impl Database {
         match self {
             Database::Postgres(_) => "postgres",
             Database::Sqlite { .. } => "sqlite",
+            #[cfg(feature = "simulation")]
+            Database::Simulated(_) => "sqlite",
         }
     }
 
@@ -69,6 +81,8 @@ impl Database {
                 readers.close().await;
                 writer.close().await;
             }
+            #[cfg(feature = "simulation")]
+            Database::Simulated(_) => {}
         }
     }
 
@@ -79,6 +93,8 @@ impl Database {
             Database::Sqlite { writer, .. } => {
                 Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
+            #[cfg(feature = "simulation")]
+            Database::Simulated(database) => Tx::Simulated(database.begin().await?),
         })
     }
 
@@ -90,7 +106,11 @@ impl Database {
     ) -> Result<Vec<Row>, StoreError> {
         match self {
             Database::Postgres(pool) => fetch_postgres(pool, sql, values).await,
-            Database::Sqlite { readers, .. } => fetch_sqlite(readers, sql, values).await,
+            Database::Sqlite { readers, .. } => {
+                fetch_sqlite(readers, Engine::Sqlite.render(sql), values).await
+            }
+            #[cfg(feature = "simulation")]
+            Database::Simulated(database) => database.fetch(sql, values).await,
         }
     }
 
@@ -110,6 +130,8 @@ impl Database {
         let result = match self {
             Database::Postgres(pool) => POSTGRES.run(pool).await,
             Database::Sqlite { writer, .. } => SQLITE.run(writer).await,
+            #[cfg(feature = "simulation")]
+            Database::Simulated(_) => Ok(()),
         };
         result.map_err(|error| match error {
             MigrateError::VersionMissing(version) => newer_schema(version),
@@ -173,6 +195,8 @@ impl Tx {
                 let query = sqlx::query(Engine::Sqlite.render(sql));
                 bind_sqlite(query, values).execute(&mut **tx).await?.rows_affected()
             }
+            #[cfg(feature = "simulation")]
+            Tx::Simulated(tx) => tx.execute(sql, values).await?,
         })
     }
 
@@ -183,7 +207,9 @@ impl Tx {
     ) -> Result<Vec<Row>, StoreError> {
         match self {
             Tx::Postgres(tx) => fetch_postgres(&mut **tx, sql, values).await,
-            Tx::Sqlite(tx) => fetch_sqlite(&mut **tx, sql, values).await,
+            Tx::Sqlite(tx) => fetch_sqlite(&mut **tx, Engine::Sqlite.render(sql), values).await,
+            #[cfg(feature = "simulation")]
+            Tx::Simulated(tx) => tx.fetch(sql, values).await,
         }
     }
 
@@ -191,6 +217,8 @@ impl Tx {
         match self {
             Tx::Postgres(tx) => tx.commit().await?,
             Tx::Sqlite(tx) => tx.commit().await?,
+            #[cfg(feature = "simulation")]
+            Tx::Simulated(tx) => tx.commit().await?,
         }
         Ok(())
     }
@@ -206,12 +234,12 @@ async fn fetch_postgres<'c>(
     Ok(rows.iter().map(from_postgres).collect::<Result<_, _>>()?)
 }
 
-async fn fetch_sqlite<'c>(
+pub(super) async fn fetch_sqlite<'c>(
     on: impl Executor<'c, Database = Sqlite>,
-    sql: &'static str,
+    sql: AssertSqlSafe<String>,
     values: &[Value],
 ) -> Result<Vec<Row>, StoreError> {
-    let query = sqlx::query(Engine::Sqlite.render(sql));
+    let query = sqlx::query(sql);
     let rows = bind_sqlite(query, values).fetch_all(on).await?;
     Ok(rows.iter().map(from_sqlite).collect::<Result<_, _>>()?)
 }

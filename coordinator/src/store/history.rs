@@ -219,7 +219,7 @@ impl Store {
         let detail: String = printable.take(DETAIL_CHARS_MAX).collect();
         let values = [
             // Version 7: in the order of their making, so that the oldest can go.
-            uuid::Uuid::now_v7().to_string().into(),
+            tributary_outside::ascending().to_string().into(),
             row.job.as_ref().map(ToString::to_string).into(),
             row.round.into(),
             row.client.as_str().into(),

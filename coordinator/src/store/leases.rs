@@ -51,7 +51,7 @@ impl Store {
         holder: Holder<'_>,
         ttl: Duration,
     ) -> Result<Option<LeaseToken>, StoreError> {
-        let token = uuid::Uuid::new_v4().to_string();
+        let token = tributary_outside::unique().to_string();
         let sql = "-- store.leases.acquire\n\
             UPDATE jobs SET lease_owner = $2, lease_token = $3, lease_until_us = {now} + $4, \
             lease_lock = $5 WHERE id = $1 AND (lease_until_us IS NULL OR lease_until_us < {now} \

@@ -86,14 +86,18 @@ impl Engine {
     /// `{for no key update}` and `{for share}` lock rows where the engine locks rows; `{holder gone}`
     /// says whether no session holds the advisory lock beside a job's lease.
     pub(super) fn render(self, sql: &'static str) -> AssertSqlSafe<String> {
-        let (now, update, no_key_update, share) = match self {
-            Engine::Postgres => (
-                "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
-                "FOR UPDATE",
-                "FOR NO KEY UPDATE",
-                "FOR SHARE",
-            ),
-            Engine::Sqlite => ("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "", "", ""),
+        let now = match self {
+            Engine::Postgres => "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
+            Engine::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        };
+        self.render_at(sql, now)
+    }
+
+    /// The same with another expression for the time.
+    pub(super) fn render_at(self, sql: &'static str, now: &str) -> AssertSqlSafe<String> {
+        let (update, no_key_update, share) = match self {
+            Engine::Postgres => ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE"),
+            Engine::Sqlite => ("", "", ""),
         };
         let gone = match self {
             Engine::Postgres => HOLDER_GONE,

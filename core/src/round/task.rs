@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::instance::{Relation, relation};
 use crate::name::{ClientName, TaskId};
 use crate::round::rejection::Rejection;
 use crate::round::state::{JobStatus, Phase, words};
@@ -205,6 +206,12 @@ impl Task {
         // it may be dead. Anything else is for the process that took the task last.
         let holds = self.instance.as_deref().is_none_or(|held| held == instance);
         if !holds && !matches!(event, TaskEvent::Take | TaskEvent::Accept(_)) {
+            return Err(Rejection::Superseded);
+        }
+        // A poll of a process that was killed may wait on at the coordinator: it takes nothing from the
+        // one that was started after it.
+        let earlier = |held: &str| relation(instance, held) == Relation::Restarted;
+        if event == TaskEvent::Take && self.instance.as_deref().is_some_and(earlier) {
             return Err(Rejection::Superseded);
         }
         let mut task = self.clone();

@@ -17,6 +17,7 @@ use super::{
     step,
 };
 use crate::digest::Digest;
+use crate::instance::Instance;
 use crate::metrics::{LOSS_ONE, Statistics};
 use crate::name::{ClientName, TaskId};
 use crate::spec::cohort::CohortSpec;
@@ -308,6 +309,22 @@ fn a_newer_process_takes_the_task_over() {
         event: TaskEvent::Take,
     };
     assert_eq!(run.event(stranger), Err(Rejection::NotYourTask));
+}
+
+#[test]
+fn an_earlier_process_takes_no_task_back() {
+    let mut run = Run::new(1);
+    run.tick(&roster(6, |_| true));
+    let id = run.open(TaskKind::Train)[0].clone();
+    let client = run.state.tasks[&id].client.clone();
+    let [killed, started] = [1, 2].map(|start| Instance::new(7, start).to_string());
+    let mut act = |instance: &str, event: TaskEvent| {
+        let (task, client, instance) = (id.clone(), client.clone(), instance.to_owned());
+        run.event(Event::Task { task, client, instance, event }).map(|_| ())
+    };
+    act(&started, TaskEvent::Take).expect("take");
+    assert_eq!(act(&killed, TaskEvent::Take), Err(Rejection::Superseded));
+    act(&started, TaskEvent::Heartbeat { progress: 1, total: 2 }).expect("still its own");
 }
 
 #[test]

@@ -10,13 +10,30 @@ use crate::cargo;
 /// Each package of ours with all packages of ours that it may depend on.
 const DIRECTION: &[(&str, &[&str])] = &[
     ("tributary-core", &[]),
+    ("tributary-outside", &[]),
     ("tributary-proto", &["tributary-core"]),
     ("tributary-data", &["tributary-core"]),
     ("tributary-learning", &["tributary-core", "tributary-data"]),
-    ("tributary-coordinator", &["tributary-core", "tributary-proto"]),
+    ("tributary-coordinator", &["tributary-core", "tributary-outside", "tributary-proto"]),
     (
         "tributary-client",
-        &["tributary-core", "tributary-data", "tributary-proto", "tributary-learning"],
+        &[
+            "tributary-core",
+            "tributary-data",
+            "tributary-learning",
+            "tributary-outside",
+            "tributary-proto",
+        ],
+    ),
+    (
+        "tributary-simulation",
+        &[
+            "tributary-client",
+            "tributary-coordinator",
+            "tributary-core",
+            "tributary-outside",
+            "tributary-proto",
+        ],
     ),
     (
         "tributary",
@@ -52,7 +69,17 @@ const TEST_SUPPORT: &str = "tributary-testing";
 
 /// Families of packages (by the beginning of their names) and who alone may name them.
 const FAMILIES: &[(&str, &[&str])] = &[
-    ("tonic", &["tributary-proto", "tributary-coordinator", "tributary-client", "tributary"]),
+    (
+        "tonic",
+        &[
+            "tributary-proto",
+            "tributary-coordinator",
+            "tributary-client",
+            "tributary",
+            // It carries the calls.
+            "tributary-simulation",
+        ],
+    ),
     ("sqlx", &["tributary-coordinator"]),
     ("object_store", &["tributary-coordinator"]),
     // The client under object_store, named for its features alone.

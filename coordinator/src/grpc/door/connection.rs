@@ -48,6 +48,12 @@ impl Peer {
         Self(Arc::new((who, address)))
     }
 
+    /// Somebody on this very machine.
+    #[cfg(feature = "simulation")]
+    pub(in crate::grpc) fn local() -> Self {
+        Self::new(Who::Local, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
     pub(in crate::grpc) fn who(&self) -> &Who {
         &self.0.0
     }

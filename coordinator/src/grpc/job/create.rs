@@ -154,8 +154,8 @@ async fn given(hub: &Hub, spec: &JobSpec, digest: Digest) -> Result<CheckpointRo
 /// The first checkpoint of the job's seed.
 async fn drawn(hub: &Hub, spec: &JobSpec, key: String) -> Result<CheckpointRow, BlobError> {
     let (model, seed) = (spec.model.clone(), spec.seed);
-    let values = tokio::task::spawn_blocking(move || model.initial(seed)).await;
-    let parameters: ParameterSet = values.map_err(|error| BlobError::Io {
+    let drawn = tributary_outside::blocking(move || model.initial(seed)).await;
+    let parameters: ParameterSet = drawn.map_err(|error| BlobError::Io {
         key: key.clone(),
         operation: "draw the first checkpoint",
         source: std::io::Error::other(error).into(),

@@ -33,6 +33,7 @@ pub(super) fn watch(
     let (sender, receiver) = mpsc::channel(SNAPSHOTS);
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = run(&hub, &job, &sender) => {}
             () = stop.cancelled() => {
                 let _ = sender.send(Err(stopping())).await;
@@ -71,6 +72,7 @@ async fn run(hub: &Hub, job: &JobId, sender: &mpsc::Sender<Result<v1::WatchJobRe
         tokio::time::sleep(PACE).await;
         if !more {
             tokio::select! {
+                biased;
                 () = rung => {}
                 () = tokio::time::sleep(LOOK) => {}
                 () = sender.closed() => return,
