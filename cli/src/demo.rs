@@ -74,9 +74,10 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
 
 /// The curve on rows that nobody trains on.
 fn figure(title: String, curve: &[Point]) -> Figure {
-    let points = curve.iter().map(|point| (f64::from(point.round), point.accuracy)).collect();
+    let points = curve.iter().map(|point| (f64::from(point.round), point.score)).collect();
     let series = vec![Series { name: "held-out rows".to_owned(), points }];
-    Figure { title, measure: "accuracy".to_owned(), series, target: None }
+    let measure = curve.first().map_or("accuracy", |point| point.measure).to_owned();
+    Figure { title, measure, series, target: None }
 }
 
 /// The demo's own spec with the number of rounds and clients that were asked for, or the user's.

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tributary_client::config::ClientConfig;
+use tributary_core::digest::Digest;
 use tributary_core::spec::JobSpec;
 use tributary_testing::data_dir;
 
@@ -92,6 +93,27 @@ fn every_example_s_files_are_good_and_belong_together() {
     }
 }
 
+/// What each example was measured on is what its list of sums says; the README says how to check it.
+#[test]
+fn every_example_s_sums_are_of_the_files_that_it_was_measured_on() {
+    let sums = |example: &Example| read(&folder(example).join("SHA256SUMS"));
+    for example in &EXAMPLES {
+        assert!(sums(example).lines().count() > 0, "{}", example.folder);
+        let said = read(&folder(example).join("README.md"));
+        assert!(said.contains("sha256sum -c"), "{}: how to check it", example.folder);
+    }
+    let Some(root) = data_dir() else { return };
+    for example in &EXAMPLES {
+        for line in sums(example).lines() {
+            // As sha256sum writes it: two spaces.
+            let (sum, name) = line.split_once("  ").unwrap_or_else(|| panic!("{line}"));
+            let path = root.join(example.data).join(name);
+            let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            assert_eq!(Digest::of(&bytes).to_string(), format!("sha256:{sum}"), "{name}");
+        }
+    }
+}
+
 fn tributary(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
     let output = command.args(args).output().expect("the operator's tool");
@@ -138,7 +160,11 @@ fn every_example_runs_on_its_data() {
             assert!(result["test_examples"].as_u64() > Some(0), "{result:#}");
             // The measure beside the federation and its own evaluation see the same model.
             assert_eq!(result["curve"][0]["accuracy"], result["test_accuracy"], "{result:#}");
-            assert!(read(Path::new(&figure)).contains("<polyline"));
+            let picture = read(Path::new(&figure));
+            let measure = result["curve"][0]["measure"].as_str().expect("what goes up");
+            assert!(picture.contains("<polyline") && picture.contains(&format!(">{measure}<")));
+            let is_text = example.folder == "shakespeare-roles";
+            assert_eq!(measure, if is_text { "perplexity" } else { "accuracy" });
         }
     }
 }

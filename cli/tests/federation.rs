@@ -183,3 +183,42 @@ fn data_that_do_not_serve_one_job_serve_the_next() {
     assert_eq!(done["status"], "completed", "{done:#}");
     assert_eq!(world.json(&["rounds", &job])[0]["updates"], 3);
 }
+
+/// Site 1 has no nines to train on, and nobody has held out a three.
+#[test]
+fn a_class_that_one_site_lacks_leaves_every_score_right() {
+    let mut world = World::start("classes", None);
+    world.write_sites(3);
+    let rows = site::leave_out(world.dir(), 1, "", 9);
+    let held_out = site::leave_out(world.dir(), 0, "held-out-", 3);
+    world.start_clients(3);
+    let job = world.submit(&spec(3, 1));
+    let done = world.wait_for(&job);
+    assert_eq!(done["status"], "completed", "{done:#}");
+    let round = world.json(&["round", &job, "3"]);
+    assert_eq!(round["examples"], rows + 2 * 240, "{round:#}");
+
+    let scores = &done["evaluation"];
+    let classes = scores["classes"].as_array().expect("each class");
+    assert_eq!((classes.len(), &scores["examples"]), (10, &held_out.into()));
+    let support = |class: usize| classes[class]["support"].as_u64().expect("a count");
+    assert_eq!((support(3), (0..10).map(support).sum::<u64>()), (0, held_out as u64));
+    assert!(support(9) > 0, "others train on nines, and nines are scored");
+    // A class that nobody has and nobody predicts is no class; one that is predicted is, and wrong.
+    // So the means are over nine or ten, and the micro scores are sums over rows.
+    let sum = |score: &str| -> f64 {
+        classes.iter().map(|class| class[score].as_f64().expect("a ratio")).sum()
+    };
+    for (mean, score) in [("macro_f1", "f1"), ("macro_recall", "recall")] {
+        let found = scores[mean].as_f64().expect("a mean");
+        let close = |of: f64| (found - sum(score) / of).abs() < 1e-9;
+        assert!(close(9.0) || close(10.0), "{mean} {found}: {scores:#}");
+    }
+    let right: f64 = (0..10)
+        .map(|class| classes[class]["recall"].as_f64().expect("a ratio") * support(class) as f64)
+        .sum();
+    let accuracy = scores["accuracy"].as_f64().expect("a ratio");
+    assert!((accuracy - right / held_out as f64).abs() < 1e-9 && accuracy > 0.4, "{scores:#}");
+    let weighted = scores["weighted_recall"].as_f64().expect("a ratio");
+    assert!((weighted - accuracy).abs() < 1e-9, "{scores:#}");
+}

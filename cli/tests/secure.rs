@@ -110,7 +110,7 @@ fn a_site_s_no_is_told_seen_and_final_and_its_ledger_tells_what_left() {
 
     let rounds = |config| {
         let mut command = world.client(&["ledger"], config);
-        command.arg("--json");
+        command.args(["--output", "json"]);
         let lines = succeed(command);
         let rounds: Vec<u64> = lines
             .lines()
@@ -127,7 +127,7 @@ fn a_site_s_no_is_told_seen_and_final_and_its_ledger_tells_what_left() {
     assert_eq!(of_willing, 6, "two updates a round");
     assert_eq!(rounds(&unwilling), Vec::<u64>::new(), "no update left the unwilling site");
     let mut told = world.client(&["ledger"], &unwilling);
-    told.arg("--json");
+    told.args(["--output", "json"]);
     let told: Vec<String> = succeed(told)
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))

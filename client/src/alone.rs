@@ -14,6 +14,8 @@ use tributary_core::digest::Digest;
 use tributary_core::metrics::Metrics;
 use tributary_core::params::ParameterSet;
 use tributary_core::spec::JobSpec;
+use tributary_core::statistics::{Pool, encode_constants};
+use tributary_data::sums::site_sums;
 use tributary_learning::start_from;
 
 use crate::AloneArgs;
@@ -26,6 +28,10 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
     let mut spec = JobSpec::parse(&text)
         .map_err(|faults| anyhow::anyhow!("{}: {faults}", args.spec.display()))?;
     spec.rounds = args.rounds.unwrap_or(spec.rounds);
+    let asks = spec.statistics.is_some();
+    if asks {
+        spec = with_own_constants(&config, spec)?;
+    }
     let mut model = first(args, &spec)?;
     let bases = Arc::new(Bases::new(crate::open_models(&config)?));
     let trainer = LocalTrainer::open(&config.data, config.compute)?.with_bases(bases);
@@ -33,6 +39,9 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
 
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {} alone, {} rounds", spec.name, config.agent.name, spec.rounds)?;
+    if asks {
+        writeln!(out, "constants: of this site's rows alone, where a federation has all sites'")?;
+    }
     let bar = Bar::new();
     for round in 1..=spec.rounds {
         let order = Order {
@@ -76,6 +85,23 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
         writeln!(out, "model      {}", path.display())?;
     }
     Ok(())
+}
+
+/// What a job leaves to all sites' sums, from this one's: there is no other. Nothing leaves the machine,
+/// so the policy's floors do not count.
+fn with_own_constants(config: &ClientConfig, spec: JobSpec) -> anyhow::Result<JobSpec> {
+    let named = spec.data.name.as_deref();
+    let set = config.data.iter().find(|set| named.is_none_or(|name| set.name == name));
+    let set = set.context("this site binds no data set of the spec's name")?;
+    let sums = site_sums(&set.source, &spec)?;
+    let mut pool = Pool::default();
+    // As if every site had these rows: constants never come from one site, and equal ones agree.
+    let sites = spec.statistics.as_ref().map_or(1, |statistics| statistics.min_sites).max(2);
+    for _ in 0..sites {
+        pool.merge(&sums)?;
+    }
+    let constants = encode_constants(&pool.constants(&spec)?);
+    Ok(spec.with_constants(&constants)?)
 }
 
 /// What training starts from: the checkpoint that a file brings, or the seed's draw.

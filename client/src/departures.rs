@@ -4,7 +4,10 @@
 use tributary_client::config::ClientConfig;
 use tributary_client::ledger::{Entry, verify};
 
-pub(crate) fn run(config: &ClientConfig, json: bool) -> anyhow::Result<()> {
+use crate::Output;
+
+pub(crate) fn run(config: &ClientConfig, output: Output) -> anyhow::Result<()> {
+    let json = output == Output::Json;
     let (mut lines, mut bytes) = (0_u64, 0_u64);
     let mut head = None;
     if !json {

@@ -1,29 +1,26 @@
 //! `tributary-client`: the agent on a data-holding machine.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tributary_client::agent::Agent;
-use tributary_client::config::{ClientConfig, DataConfig};
+use tributary_client::config::ClientConfig;
 use tributary_client::observer::{Log, Observer};
 use tributary_client::rpc::Proxy;
 use tributary_client::trainer::{Bases, LocalTrainer};
-use tributary_core::binding::Binding;
 use tributary_core::identity::Token;
 use tributary_core::spec::JobSpec;
-use tributary_data::open::open;
-use tributary_data::sums::site_sums;
-use tributary_data::wanted::Wanted;
 use tributary_learning::Pretrained;
 
 mod alone;
 mod bar;
+mod check;
 mod departures;
 mod enrollment;
 
@@ -55,9 +52,8 @@ enum Command {
     Ledger {
         #[command(flatten)]
         args: Args,
-        /// A table for people, or JSON lines for programs.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: Form,
     },
     /// Read the configuration and the data, say what this site would offer, and stop.
     Check(CheckArgs),
@@ -90,10 +86,28 @@ struct ImportArgs {
     trust: PathBuf,
 }
 
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Lines for people.
+    Table,
+    /// JSON.
+    Json,
+}
+
+#[derive(clap::Args)]
+struct Form {
+    /// A table for people, or JSON for programs: one document, of a ledger one a line.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
 #[derive(clap::Args)]
 struct CheckArgs {
     #[command(flatten)]
     args: Args,
+    #[command(flatten)]
+    form: Form,
     /// Read the data as this job wants them, and say whether they serve.
     #[arg(long, value_name = "JOB.TOML")]
     spec: Option<PathBuf>,
@@ -117,6 +131,8 @@ struct AloneArgs {
     /// Write the trained model here, as safetensors.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(clap::Args)]
@@ -168,116 +184,20 @@ async fn main() -> anyhow::Result<()> {
         Command::Run(args) => run(&ClientConfig::load(&args.config)?).await,
         Command::Enroll(args) => enrollment::run(args).await,
         Command::Identity(IdentityCommand::Import(args)) => enrollment::import(&args),
-        Command::Ledger { args, json } => departures::run(&ClientConfig::load(&args.config)?, json),
-        Command::Check(CheckArgs { args, spec }) => {
-            check(&ClientConfig::load(&args.config)?, spec.as_deref())
+        Command::Ledger { args, form } => {
+            departures::run(&ClientConfig::load(&args.config)?, form.output)
+        }
+        Command::Check(CheckArgs { args, form, spec }) => {
+            check::run(&ClientConfig::load(&args.config)?, spec.as_deref(), form.output)
         }
         Command::TrainLocal(args) => alone::run(&args),
     }
 }
 
-fn check(config: &ClientConfig, spec: Option<&Path>) -> anyhow::Result<()> {
-    let spec = spec.map(|path| {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))
-    });
-    let spec = spec.transpose()?;
-    let mut out = std::io::stdout().lock();
-    // A job that names a data set is for that one alone.
-    let named = spec.as_ref().and_then(|spec| spec.data.name.as_deref());
-    let sets = config.data.iter().filter(|data| named.is_none_or(|name| data.name == name));
-    for data in sets {
-        if let Some(spec) = spec.as_ref().filter(|spec| spec.statistics.is_some()) {
-            check_sums(config, data, spec, &mut out)?;
-            continue;
-        }
-        for binding in check_data(data, spec.as_ref(), &mut out)? {
-            tell(config, &config.policy.offered(binding));
-        }
-    }
-    for model in open_models(config)? {
-        writeln!(out, "pretrained model: {}; a job's [model] for it:", model.digest())?;
-        writeln!(out, "{}", model.spec_lines()?)?;
-    }
-    Ok(())
-}
-
-/// What a job that asks for sums would hear before its first round; how the rows are read after it is
-/// all sites' to say.
-fn check_sums(
-    config: &ClientConfig,
-    data: &DataConfig,
-    spec: &JobSpec,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    if let Some(reason) = config.policy.refuses_statistics(spec) {
-        anyhow::bail!("{reason}");
-    }
-    let sums = site_sums(&data.source, spec)?;
-    let sums = config.policy.told(sums).map_err(anyhow::Error::msg)?;
-    writeln!(out, "rows to train on: {}", sums.rows)?;
-    for (at, feature) in sums.features.iter().enumerate().filter(|(_, sums)| sums.count > 0) {
-        let (mean, deviation) = (feature.mean().unwrap_or(0.0), feature.deviation().unwrap_or(0.0));
-        let (count, left_out) = (feature.count, feature.left_out);
-        writeln!(
-            out,
-            "feature {at}: {count} values of mean {mean:.6}, deviation {deviation:.6}; {left_out} left out"
-        )?;
-    }
-    if spec.statistics.as_ref().is_some_and(|statistics| statistics.asked.tokens.is_some()) {
-        let told = sums.tokens.len();
-        writeln!(out, "tokens told: {told}, and that {} more occurrences are not", sums.left_out)?;
-    }
-    if !sums.names.is_empty() {
-        writeln!(out, "class names: {}", sums.names.join(", "))?;
-    }
-    tracing::info!("the job would hear this before its first round, in the clear");
-    Ok(())
-}
-
-/// Reads one data set, as a job wants it where there is one, and prints what it is.
-fn check_data(
-    data: &DataConfig,
-    spec: Option<&JobSpec>,
-    out: &mut impl Write,
-) -> anyhow::Result<Vec<Binding>> {
-    let format = &data.source.format;
-    let wanted = match spec {
-        Some(spec) => Wanted::by_job(spec),
-        None if format.needs_job() => Wanted::count(),
-        None => Wanted::default(),
-    };
-    let counted = spec.is_none() && format.needs_job();
-    for what in spec.iter().flat_map(|_| data.source.decides(&wanted)) {
-        tracing::warn!(
-            what,
-            "the job does not say it, and this site's own is used: sites may differ"
-        );
-    }
-    let opened = open(&data.source, &wanted)?;
-    if counted {
-        tracing::warn!("rows are only counted: a job says how they are read (`--spec job.toml`)");
-    }
-    writeln!(out, "{}", opened.summary()?)?;
-    Ok(if counted {
-        opened.open_bindings(&data.name, format)
-    } else {
-        vec![opened.binding(&data.name)]
-    })
-}
-
-fn tell(config: &ClientConfig, binding: &Binding) {
-    tracing::info!(
-        name = %config.agent.name,
-        data = %binding.name,
-        kind = %binding.kind,
-        classes = binding.classes,
-        shape = ?binding.shape,
-        train_examples = binding.train_examples,
-        evaluate_examples = binding.evaluate_examples,
-        "the coordinator would hear this, and nothing else of the data"
-    );
+fn read_spec(path: &Path) -> anyhow::Result<JobSpec> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("{}: {faults}", path.display()))
 }
 
 /// The pretrained models of the site, each told by the digest that a spec names.

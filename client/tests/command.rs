@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use serde_json::{Value, json};
 use tributary_core::digest::Digest;
 
 fn client(args: &[&str]) -> Output {
@@ -98,21 +99,152 @@ fn a_site_trains_alone_to_compare() {
     }
 }
 
+fn printed(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn document(args: &[&str]) -> Value {
+    let text = printed(&client(&[args, &["--output", "json"]].concat()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
 #[test]
 fn data_are_checked_against_a_job() {
     let folder = tempfile::tempdir().expect("a folder");
     let (site, job) = table(folder.path());
-    let output = client(&["check", "--config", &site, "--spec", &job]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("rows        48"), "{text}");
-    // Without the job the classes stand open, and rows are counted.
-    let output = client(&["check", "--config", &site]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && told.contains("rows are only counted"), "{told}");
+    let args = ["check", "--config", &site, "--spec", &job];
+    let text = printed(&client(&args));
+    for part in ["rows        48", "classes     0: 2", "range       ", "missing     none"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert!(text.contains("this site's   the order of the columns"), "{text}");
+    let told = document(&args);
+    let set = &told["data"][0];
+    assert_eq!((&told["client"], &told["job"]), (&json!("site-a"), &json!("late")));
+    assert_eq!(
+        (&set["rows"]["train"]["rows"], &set["rows"]["evaluate"]["rows"]),
+        (&json!(48), &json!(12))
+    );
+    assert_eq!(set["rows"]["train"]["shape"], json!([2]));
+    let offered = &set["offered"][0];
+    assert_eq!((&offered["classes"], &offered["train_examples"]), (&json!(2), &json!(48)));
+
     let other = std::fs::read_to_string(&job).expect("read").replace("shape = [2]", "shape = [3]");
     std::fs::write(&job, other).expect("written");
+    let output = client(&args);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("does not serve the job"), "{text}");
+    assert!(text.contains("another shape: expected [3], found [2]"), "{text}");
+    assert!(error(&output).contains("no data set of this site serves the job"));
+    let output = client(&[&args[..], &["--output", "json"]].concat());
+    assert!(!output.status.success());
+    let told: Value = serde_json::from_slice(&output.stdout).expect("a document all the same");
+    let refused = told["data"][0]["refused"].as_str().expect("a reason");
+    assert!(refused.contains("expected [3], found [2]"), "{refused}");
+}
+
+#[test]
+fn without_a_job_only_what_the_files_say_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (site, job) = table(folder.path());
+    // What the labels mean is a job's to say: no class is counted, and none is offered.
+    let text = printed(&client(&["check", "--config", &site]));
+    for part in
+        ["rows        48", "labels        0, 1, as they are written", "a job says    classes"]
+    {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert!(!text.contains("classes     ") && !text.contains("target"), "{text}");
+    let told = document(&["check", "--config", &site]);
+    let rows = &told["data"][0]["rows"];
+    assert_eq!(rows["left_to_job"], json!(["classes"]));
+    assert_eq!(
+        (&rows["train"]["target"], &rows["train"]["class_counts"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!((&rows["labels_as_written"], &told["job"]), (&json!(["0", "1"]), &Value::Null));
+    assert_eq!(told["data"][0]["offered"][0]["classes"], json!(0));
+
+    // Where the columns are a job's to list, none is a feature: no shape, no range, no missing values.
+    let mut text = std::fs::read_to_string(&site).expect("read");
+    text += "rename = { rising = \"up\" }\n";
+    std::fs::write(&site, text).expect("written");
+    let told = document(&["check", "--config", &site]);
+    let rows = &told["data"][0]["rows"];
+    assert_eq!(rows["left_to_job"], json!(["columns", "classes"]));
+    for unknown in ["shape", "range", "missing"] {
+        assert_eq!(rows["train"][unknown], Value::Null, "{unknown}");
+    }
+    // A job that lists none is refused; one that does is served, in its order.
+    let silent = client(&["check", "--config", &site, "--spec", &job]);
+    let said = String::from_utf8_lossy(&silent.stdout).into_owned();
+    assert!(!silent.status.success() && said.contains("no `features` in the job"), "{said}");
+    let text = std::fs::read_to_string(&job).expect("read");
+    let listed = text.replace("classes = 2\n", "classes = 2\nfeatures = [\"down\", \"rising\"]\n");
+    std::fs::write(&job, listed).expect("written");
+    let told = document(&["check", "--config", &site, "--spec", &job]);
+    assert_eq!(told["data"][0]["rows"]["train"]["shape"], json!([2]));
+    assert_eq!(told["data"][0]["decided_here"], json!([]));
+}
+
+/// The same job, whose constants are all sites' sums.
+fn federated(job: &str) {
+    let text = std::fs::read_to_string(job).expect("read");
+    let text = text.replace(
+        "[data.normalise]\nmean = 30\ndeviation = 17\n",
+        "normalise = \"federated\"\n[data.statistics]\nmin_clients = 2\nmin_sites = 2\n",
+    );
+    std::fs::write(job, text).expect("written");
+}
+
+#[test]
+fn a_site_alone_takes_its_own_rows_for_all_sites() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (site, job) = table(folder.path());
+    let args = ["train-local", "--config", &site, "--spec", &job];
+    let score = |text: &str| text.rsplit_once("accuracy ").expect("a score").1[..6].to_owned();
+    federated(&job);
+    let text = printed(&client(&args));
+    assert!(text.contains("constants: of this site's rows alone"), "{text}");
+    assert!(score(&text).parse::<f64>().expect("a ratio") > 0.8, "{text}");
+}
+
+#[test]
+fn a_job_s_sums_are_shown_before_anything_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (site, job) = table(folder.path());
+    federated(&job);
+    let args = ["check", "--config", &site, "--spec", &job];
+    let text = printed(&client(&args));
+    assert!(text.contains("hear this before its first round"), "{text}");
+    assert!(
+        text.contains("rows to train on: 48") && text.contains("feature 1: 48 values"),
+        "{text}"
+    );
+    let sums = &document(&args)["data"][0]["sums"];
+    assert_eq!((&sums["rows"], &sums["features"][0]["values"]), (&json!(48), &json!(48)));
+    // A policy that keeps sums of so few rows at home says so, and nothing is shown as leaving.
+    let mut own = std::fs::read_to_string(&site).expect("read");
+    own += "[policy]\nstatistics_rows_min = 49\n";
+    std::fs::write(&site, own).expect("written");
+    let output = client(&args);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && text.contains("does not serve the job"), "{text}");
+}
+
+#[test]
+fn a_job_for_another_data_set_is_said_to_be() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (site, job) = table(folder.path());
+    let text = std::fs::read_to_string(&job).expect("read");
+    std::fs::write(&job, text.replace("[data]\n", "[data]\nname = \"hearts\"\n")).expect("written");
     let error = error(&client(&["check", "--config", &site, "--spec", &job]));
-    assert!(error.contains("another shape: expected [3], found [2]"), "{error}");
+    assert!(
+        error.contains("this site binds no data set \"hearts\", which the job names"),
+        "{error}"
+    );
 }
 
 /// An array of zeros as a sparse file, and a client's file that reads it with little memory.

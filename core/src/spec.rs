@@ -4,6 +4,7 @@
 pub mod cohort;
 pub mod constants;
 pub mod data;
+pub mod features;
 pub mod statistics;
 pub mod strategy;
 pub mod train;
@@ -87,6 +88,7 @@ impl JobSpec {
         let (constants, federated) = Constants::read(&mut section);
         let data = DataSpec::read(&mut section, &constants);
         let statistics = Draft::read(&mut section, federated, &data);
+        constants.check_features(&section, &data, federated);
         section.finish();
         let mut section = root.section("model");
         let model = ModelSpec::read(&mut section, &data);
@@ -104,6 +106,7 @@ impl JobSpec {
         let final_evaluation = section.boolean("final", Some(true));
         section.finish();
         let model = model?;
+        constants.check_width(root, model.input());
         let statistics = statistics.map(|draft| draft.whole(root, model.input(), &cohort));
         Some(Self {
             name,

@@ -48,6 +48,8 @@ mod keys;
 mod tables;
 mod texts;
 
+pub use by_job::Left;
+
 /// Most memory for values: 16 TiB, above today's machines.
 const MEMORY_MB_MAX: u64 = 1 << 24;
 /// Largest scratch file: 1 PiB, above today's disks.

@@ -250,6 +250,25 @@ pub enum DataError {
     },
 }
 
+impl DataError {
+    /// Whether sound data are not what is wanted, and never will be.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        self.difference().is_some()
+    }
+
+    /// The difference between data and what is wanted, without the file's name; none where the files
+    /// themselves are at fault.
+    #[must_use]
+    pub fn difference(&self) -> Option<&Self> {
+        match self {
+            Self::Unfit { .. } => Some(self),
+            Self::Held { source, .. } => source.difference(),
+            _ => None,
+        }
+    }
+}
+
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => {

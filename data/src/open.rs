@@ -116,6 +116,7 @@ impl Opened {
 /// On everything that is wrong with the files, each error with the file, the place, what was
 /// expected, what came and what to do; and where the data are not what is wanted.
 pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError> {
+    config.check_shared(wanted)?;
     if let (Some(own), Some(job)) = (&config.normalise, &wanted.normalise)
         && own != job
     {
@@ -299,7 +300,14 @@ impl Reader<'_> {
     }
 
     fn table_columns(&self, columns: &TableColumns) -> Result<TableColumns, DataError> {
-        let scaled = columns.features.iter().flatten().any(|feature| feature.is_scaled());
+        let mut columns = if columns.by_job && self.wanted.counting {
+            // Rows are counted by what is known: their labels and clients.
+            TableColumns { features: Some(Vec::new()), ..columns.clone() }
+        } else {
+            columns.listed(self.wanted.features.as_deref())?
+        };
+        let mut features = columns.features.iter().flatten();
+        let scaled = features.any(|feature| feature.reading.is_scaled());
         if scaled && self.normalise.is_some() {
             return Err(DataError::Unfit {
                 what: "normalisation",
@@ -308,7 +316,6 @@ impl Reader<'_> {
                 advice: "take one of them out of [data] or of the job".into(),
             });
         }
-        let mut columns = columns.clone();
         if let TableTarget::Label(_, map) = &mut columns.target {
             *map = map.resolved(self.wanted)?;
         }

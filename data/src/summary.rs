@@ -1,13 +1,16 @@
-//! What a site would contribute, as a small table for a person; nothing of it leaves the machine.
+//! What a site would contribute, as a small table for a person; nothing of it leaves the machine. Where
+//! a job says how rows are read and none is there, only what the files themselves say is told.
 
 use std::fmt;
 
-use tributary_core::spec::data::{DataKind, Target};
+use tributary_core::spec::data::{CLASSES_MAX, DataKind, Target};
 
 use super::batch::Inputs;
+use super::config::{Left, SourceConfig};
 use super::error::listed;
 use super::loaded::Notes;
 use super::open::Opened;
+use super::sums::{TokenCounts, label_counts, token_counts};
 use super::wanted::target_of;
 use super::{DataError, Dataset};
 
@@ -21,10 +24,12 @@ const CLASSES_SHOWN: usize = 20;
 pub struct PartSummary {
     /// How many rows.
     pub rows: usize,
-    /// The shape of one.
-    pub shape: Vec<usize>,
-    /// What is predicted.
-    pub target: Target,
+    /// Whether these are at most so many, as a job says how long the windows of texts are.
+    pub at_most: bool,
+    /// The shape of one; none where a job says it.
+    pub shape: Option<Vec<usize>>,
+    /// What is predicted; none where a job says it.
+    pub target: Option<Target>,
     /// Rows of each class, classes without rows too; empty where there are no classes.
     pub class_counts: Vec<u64>,
     /// Tokens are below this; 0 where there are none.
@@ -35,6 +40,8 @@ pub struct PartSummary {
     pub range: Option<(f32, f32)>,
     /// The shortest and the longest example in steps; none where all are as long as the shape.
     pub lengths: Option<(u32, u32)>,
+    /// Whether features were read, so that their missing values were seen.
+    pub read_features: bool,
     /// What was noticed while reading; for held-out rows, see those that they were taken from.
     pub notes: Option<Notes>,
 }
@@ -42,12 +49,37 @@ pub struct PartSummary {
 /// A site's data set in numbers; its `Display` is the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// What the rows are.
-    pub kind: DataKind,
+    /// What the rows are; none where a job says it.
+    pub kind: Option<DataKind>,
     /// Rows to train on.
     pub train: Option<PartSummary>,
     /// Rows that are only ever scored.
     pub evaluate: Option<PartSummary>,
+    /// What a job must still say.
+    pub left: Left,
+    /// The labels of the rows to train on as they are written, where a job says what they mean.
+    pub labels: Option<Found>,
+    /// How many different tokens the texts to train on have, where a job gives the list.
+    pub tokens: Option<usize>,
+}
+
+/// Names that stand in files: the first few by their bytes, and how many more there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// At most as many as a job may have classes.
+    pub names: Vec<String>,
+    /// How many more.
+    pub more: usize,
+}
+
+impl Found {
+    fn of(counts: TokenCounts) -> Self {
+        let mut names = counts.into_tokens();
+        names.retain(|name| !name.is_empty());
+        let more = names.len().saturating_sub(CLASSES_MAX as usize);
+        names.truncate(CLASSES_MAX as usize);
+        Self { names, more }
+    }
 }
 
 impl Summary {
@@ -56,9 +88,41 @@ impl Summary {
             data.as_ref().map(|data| PartSummary::of(data, notes.clone())).transpose()
         };
         Ok(Self {
-            kind: opened.kind,
+            kind: Some(opened.kind),
             train: part(&opened.train, &opened.notes.train)?,
             evaluate: part(&opened.evaluate, &opened.notes.evaluate)?,
+            left: Left::default(),
+            labels: None,
+            tokens: None,
+        })
+    }
+
+    /// What a site's files say of rows that were only counted ([`Wanted::count`](super::Wanted::count)).
+    ///
+    /// # Errors
+    /// On files that cannot be read again for their labels and tokens.
+    pub fn of_files(opened: &Opened, config: &SourceConfig) -> Result<Self, DataError> {
+        let left = config.format.left_to_job();
+        let counted = Self::of(opened)?;
+        let part = |part: Option<PartSummary>| part.map(|part| part.without(left));
+        let (train, mut evaluate) = (part(counted.train), part(counted.evaluate));
+        if let (Some(train), Some(held), None) = (&train, &mut evaluate, &opened.notes.evaluate)
+            && train.at_most
+        {
+            // Which windows are held out is known when there are windows.
+            (held.rows, held.at_most) = (train.rows, true);
+        }
+        // The labels of arrays are numbers, which a job counts from 0 unless [data] says more.
+        let labels = opened.train.is_some() && left.classes && !config.format.is_arrays();
+        Ok(Self {
+            kind: counted.kind.filter(|_| !left.kind),
+            train,
+            evaluate,
+            left,
+            labels: labels.then(|| label_counts(config).map(Found::of)).transpose()?,
+            tokens: (opened.train.is_some() && left.tokens)
+                .then(|| token_counts(config).map(|counts| counts.iter().count()))
+                .transpose()?,
         })
     }
 }
@@ -97,15 +161,46 @@ impl PartSummary {
         }
         Ok(Self {
             rows: data.len(),
-            shape: data.shape().to_vec(),
-            target: target_of(data),
+            at_most: false,
+            shape: Some(data.shape().to_vec()),
+            target: Some(target_of(data)),
             class_counts,
             vocabulary: data.vocabulary(),
             clients,
             range,
             lengths,
+            read_features: true,
             notes,
         })
+    }
+
+    /// The same without what a job says: what stands in its place is no measurement.
+    fn without(mut self, left: Left) -> Self {
+        let most = self.notes.as_ref().and_then(|notes| notes.rows_most);
+        if let Some(most) = most {
+            self.rows = usize::try_from(most).unwrap_or(usize::MAX);
+        }
+        self.at_most = most.is_some();
+        if left.classes {
+            self.target = None;
+            self.class_counts.clear();
+        }
+        if left.tokens {
+            self.vocabulary = 0;
+        }
+        self.read_features = !left.columns;
+        if left.sizes || left.columns {
+            (self.shape, self.range, self.lengths) = (None, None, None);
+        }
+        if let Some(notes) = &mut self.notes {
+            if left.tokens {
+                notes.unknown_tokens = 0;
+            }
+            if left.sizes {
+                notes.cut_rows = 0;
+            }
+        }
+        self
     }
 
     /// Classes that no row has.
@@ -118,9 +213,14 @@ impl PartSummary {
 
 impl fmt::Display for PartSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  rows        {}", self.rows)?;
-        writeln!(f, "  shape       {:?}", self.shape)?;
-        writeln!(f, "  target      {}", self.target.phrase())?;
+        let most = if self.at_most { "at most " } else { "" };
+        writeln!(f, "  rows        {most}{}", self.rows)?;
+        if let Some(shape) = &self.shape {
+            writeln!(f, "  shape       {shape:?}")?;
+        }
+        if let Some(target) = self.target {
+            writeln!(f, "  target      {}", target.phrase())?;
+        }
         if !self.class_counts.is_empty() {
             let counts = self.class_counts.iter().enumerate().take(CLASSES_SHOWN);
             let counts: Vec<String> = counts.map(|(c, count)| format!("{c}: {count}")).collect();
@@ -145,16 +245,16 @@ impl fmt::Display for PartSummary {
             writeln!(f, "  lengths     {least} to {most} steps where not full")?;
         }
         if let Some(notes) = &self.notes {
-            write_notes(f, notes)?;
+            write_notes(f, notes, self.read_features)?;
         }
         Ok(())
     }
 }
 
-fn write_notes(f: &mut fmt::Formatter<'_>, notes: &Notes) -> fmt::Result {
-    if notes.missing.is_empty() {
+fn write_notes(f: &mut fmt::Formatter<'_>, notes: &Notes, read_features: bool) -> fmt::Result {
+    if notes.missing.is_empty() && read_features {
         writeln!(f, "  missing     none")?;
-    } else {
+    } else if read_features {
         let columns = notes.missing.iter().map(|(column, count)| format!("{column}: {count}"));
         writeln!(f, "  missing     {}", listed(&columns.collect::<Vec<_>>()))?;
     }
@@ -173,12 +273,24 @@ fn write_notes(f: &mut fmt::Formatter<'_>, notes: &Notes) -> fmt::Result {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "kind          {}", self.kind.word())?;
+        if let Some(kind) = self.kind {
+            writeln!(f, "kind          {}", kind.word())?;
+        }
         for (name, part) in [("train", &self.train), ("evaluate", &self.evaluate)] {
             match part {
                 Some(part) => write!(f, "{name}\n{part}")?,
                 None => writeln!(f, "{name}\n  rows        none")?,
             }
+        }
+        if let Some(Found { names, more }) = &self.labels {
+            let more = if *more > 0 { format!(", {more} beyond") } else { String::new() };
+            writeln!(f, "labels        {}{more}, as they are written", listed(names))?;
+        }
+        if let Some(tokens) = self.tokens {
+            writeln!(f, "tokens        {tokens} different ones to train on")?;
+        }
+        if self.left.any() {
+            writeln!(f, "a job says    {}", self.left.words().join(", "))?;
         }
         Ok(())
     }

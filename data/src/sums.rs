@@ -6,13 +6,14 @@
 //! what fills its place.
 
 use tributary_core::spec::JobSpec;
+use tributary_core::spec::features::{Encoding, Missing};
 use tributary_core::statistics::{NumericSums, SiteSums, TokenAsk};
 
 use super::batch::{Inputs, NO_TOKEN, Targets};
 use super::config::{Format, SourceConfig, WavConfig};
 use super::label::LabelMap;
 use super::open::wav_frame;
-use super::table::{Encoding, Feature, Missing, TableColumns, TableTarget};
+use super::table::{TableColumns, TableTarget};
 use super::token::{RESERVED, TokenConfig, TokenList};
 use super::wav::Layout;
 use super::{DataError, Dataset, Wanted, open};
@@ -32,6 +33,7 @@ pub fn site_sums(config: &SourceConfig, spec: &JobSpec) -> Result<SiteSums, Data
         Some(statistics) => statistics.asked,
         None => return Ok(SiteSums::default()),
     };
+    let config = &config.listed(spec.constants.features.as_deref())?;
     let mut view = config.clone();
     let mut wanted = Wanted::as_written(spec);
     if asked.features.is_some() {
@@ -84,7 +86,9 @@ fn unfit(what: &'static str, expected: &str, found: &str, advice: &'static str) 
 /// Constants of the site's own would be applied before or beside those of all sites.
 fn refuse_own_constants(config: &SourceConfig) -> Result<(), DataError> {
     let scaled = match &config.format {
-        Format::Table { columns, .. } => columns.features.iter().flatten().any(Feature::is_scaled),
+        Format::Table { columns, .. } => {
+            columns.features.iter().flatten().any(|feature| feature.reading.is_scaled())
+        }
         _ => false,
     };
     if config.normalise.is_none() && !scaled {

@@ -4,7 +4,10 @@
 //! Nothing here is computed from the rows: categories, constants and classes are given, so that
 //! every site encodes the same way.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use tributary_core::spec::features::{Encoding, FeatureSpec, Missing, Reading};
 
 use super::clients::{Clients, Whose};
 use super::dataset::{Labels, check_finite};
@@ -19,42 +22,13 @@ use super::{DataError, Dataset, Place};
 /// Cells that mean "not known" where the configuration says nothing else.
 pub const MISSING_WORDS: [&str; 5] = ["", "?", "NA", "NaN", "nan"];
 
-/// What to do where a feature's value is missing.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Missing {
-    /// Refuse the file.
-    Refuse,
-    /// Leave the row out; the summary counts it.
-    Drop,
-    /// Put this in its place, after `mean` and `deviation`; a category becomes all zeros.
-    Constant(f32),
-    /// As [`Missing::Constant`], and one more feature: 1 where the value is missing, else 0.
-    Flag(f32),
-}
-
-/// How a column becomes numbers.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Encoding {
-    /// (value − `mean`) ⁄ `deviation`.
-    Number {
-        /// What is subtracted.
-        mean: f64,
-        /// What is divided by; not 0.
-        deviation: f64,
-    },
-    /// One feature a category: 1 for the row's, 0 for the others.
-    OneHot(Vec<String>),
-}
-
 /// One feature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feature {
     /// Where it stands.
     pub column: Column,
-    /// How it becomes numbers.
-    pub encoding: Encoding,
-    /// What to do where it is missing.
-    pub missing: Missing,
+    /// How it is read.
+    pub reading: Reading,
 }
 
 /// What is predicted of a row of a table.
@@ -71,6 +45,12 @@ pub enum TableTarget {
 pub struct TableColumns {
     /// The features in order; none for all columns that are nothing else, as plain numbers.
     pub features: Option<Vec<Feature>>,
+    /// Whether a job must list them: without one, no column is a feature.
+    pub by_job: bool,
+    /// Columns that a job calls otherwise: by its name, where they stand here.
+    pub rename: BTreeMap<String, Column>,
+    /// The job's names of the features, where they are the job's; empty where they are not.
+    pub named: Vec<String>,
     /// What happens to missing values where `features` is not given.
     pub missing: Missing,
     /// Cells that mean "not known".
@@ -79,38 +59,6 @@ pub struct TableColumns {
     pub target: TableTarget,
     /// Whose row it is.
     pub client: Option<Whose>,
-}
-
-impl Encoding {
-    fn width(&self) -> usize {
-        match self {
-            Self::Number { .. } => 1,
-            Self::OneHot(categories) => categories.len(),
-        }
-    }
-}
-
-impl Feature {
-    /// A column as a plain number.
-    #[must_use]
-    pub fn number(column: Column, missing: Missing) -> Self {
-        Self { column, encoding: Encoding::Number { mean: 0.0, deviation: 1.0 }, missing }
-    }
-
-    /// Whether it is normalised by constants of its own.
-    #[must_use]
-    pub fn is_scaled(&self) -> bool {
-        match self.encoding {
-            Encoding::Number { mean, deviation } => mean != 0.0 || deviation != 1.0,
-            Encoding::OneHot(_) => false,
-        }
-    }
-
-    /// How many numbers of an example it makes.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.encoding.width() + usize::from(matches!(self.missing, Missing::Flag(_)))
-    }
 }
 
 impl TableColumns {
@@ -134,8 +82,77 @@ impl TableColumns {
             })
         };
         let free = there.iter().enumerate().filter(|(at, name)| is_free(*at, name));
-        let feature = |name: &String| Feature::number(Column::Name(name.clone()), self.missing);
+        let feature = |name: &String| Feature {
+            column: Column::Name(name.clone()),
+            reading: Reading::plain(self.missing),
+        };
         Ok(free.map(|(_, name)| feature(name)).collect())
+    }
+
+    /// These columns as a job lists them; as they are where it lists none.
+    ///
+    /// # Errors
+    /// Where the site lists others, or leaves the list to a job that has none.
+    pub(crate) fn listed(&self, job: Option<&[FeatureSpec]>) -> Result<Self, DataError> {
+        let unfit = |expected: String, found: &str, advice: &'static str| {
+            let found = found.to_owned();
+            DataError::Unfit { what: "list of features", expected, found, advice: advice.into() }
+        };
+        let Some(job) = job else {
+            if !self.by_job {
+                return Ok(self.clone());
+            }
+            let advice = "list `features` in [data] of the site, or in [data] of the job";
+            let expected = "the columns that the job reads";
+            return Err(unfit(expected.to_owned(), "no `features` in the job", advice));
+        };
+        let place = |spec: &FeatureSpec| {
+            let own = self.rename.get(&spec.column).cloned();
+            own.unwrap_or_else(|| Column::Name(spec.column.clone()))
+        };
+        let feature = |s: &FeatureSpec| Feature { column: place(s), reading: s.reading.clone() };
+        let features: Vec<Feature> = job.iter().map(feature).collect();
+        if let Some(own) = self.features.as_ref().filter(|own| **own != features) {
+            let same = own.iter().zip(&features).take_while(|(own, job)| own == job).count();
+            let expected = job.get(same).map_or_else(
+                || format!("{} features, as the job lists", job.len()),
+                |feature| format!("the job's feature {same}, {:?}", feature.column),
+            );
+            // The site's own words stay with the site.
+            let found = match (own.get(same), features.get(same)) {
+                (Some(own), Some(job)) if own.column == job.column => "that column read otherwise",
+                (Some(_), Some(_)) => "another column",
+                (None, _) => "the end of the site's list",
+                (Some(_), None) => "more of them",
+            };
+            let advice = "take `features` out of [data], so that the job's are read, and `rename` \
+                          columns that have other names here";
+            return Err(unfit(expected, found, advice));
+        }
+        let named = job.iter().map(|spec| spec.column.clone()).collect();
+        Ok(Self { features: Some(features), by_job: false, named, ..self.clone() })
+    }
+
+    /// Whether a file has the columns that a job lists.
+    fn check_there(&self, file: &Path, there: Option<&[String]>) -> Result<(), DataError> {
+        let Some(there) = there else { return Ok(()) };
+        let features = self.features.iter().flatten();
+        for (feature, name) in features.zip(&self.named) {
+            let is_there = match &feature.column {
+                Column::Name(own) => there.contains(own),
+                Column::Position(at) => *at < there.len(),
+            };
+            if !is_there {
+                return Err(held(file)(DataError::Unfit {
+                    what: "set of columns",
+                    expected: format!("one for the job's {name:?}"),
+                    // What a site's columns are called stays with the site.
+                    found: format!("none of its name among {}", there.len()),
+                    advice: "say in `rename` of [data] what it is called here".into(),
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a cell means "not known".
@@ -207,15 +224,15 @@ impl<'a> TableSink<'a> {
 
     fn push_missing(&mut self, at: usize) {
         let feature = &self.features[at];
-        let width = feature.encoding.width();
-        let one_hot = matches!(feature.encoding, Encoding::OneHot(_));
-        match feature.missing {
+        let width = feature.reading.encoding.width();
+        let one_hot = matches!(feature.reading.encoding, Encoding::OneHot(_));
+        match feature.reading.missing {
             // Both were dealt with before a number was pushed.
             Missing::Refuse | Missing::Drop => {}
             Missing::Constant(fill) | Missing::Flag(fill) => {
                 let fill = if one_hot { 0.0 } else { fill };
                 self.row.extend(std::iter::repeat_n(fill, width));
-                if matches!(feature.missing, Missing::Flag(_)) {
+                if matches!(feature.reading.missing, Missing::Flag(_)) {
                     self.row.push(1.0);
                 }
             }
@@ -224,7 +241,7 @@ impl<'a> TableSink<'a> {
 
     fn push_present(&mut self, at: usize, spot: Spot<'_>, cell: Cell<'_>) -> Result<(), DataError> {
         let feature = &self.features[at];
-        match &feature.encoding {
+        match &feature.reading.encoding {
             Encoding::Number { mean, deviation } => {
                 let value = finite(spot, &feature.column, cell)?;
                 self.row.push(((value - mean) / deviation) as f32);
@@ -246,7 +263,7 @@ impl<'a> TableSink<'a> {
                 self.row.extend(hot);
             }
         }
-        if matches!(feature.missing, Missing::Flag(_)) {
+        if matches!(feature.reading.missing, Missing::Flag(_)) {
             self.row.push(0.0);
         }
         Ok(())
@@ -261,11 +278,11 @@ impl<'a> TableSink<'a> {
                 continue;
             }
             let feature = &self.features[at];
-            if feature.missing == Missing::Refuse {
+            if feature.reading.missing == Missing::Refuse {
                 let advice = "fill the value, or choose how `missing` values are taken";
                 return Err(spot.wrong(&feature.column, "a value", cell.shown(), advice));
             }
-            keep &= feature.missing != Missing::Drop;
+            keep &= feature.reading.missing != Missing::Drop;
             self.missing[at] += 1;
         }
         Ok(keep)
@@ -318,6 +335,7 @@ impl RowSink for TableSink<'_> {
             self.features = self.columns.others(file, there)?;
             self.missing = vec![0; self.features.len()];
         }
+        self.columns.check_there(file, there)?;
         let features = self.features.iter().map(|feature| feature.column.clone());
         let client = self.columns.client.as_ref().and_then(Whose::column).cloned();
         let others = self.columns.targets().into_iter().chain(client);

@@ -3,6 +3,7 @@
 use tributary_core::digest::Digest;
 use tributary_core::spec::JobSpec;
 use tributary_core::spec::data::{DataKind, Target};
+use tributary_core::spec::features::FeatureSpec;
 
 use super::normalise::Normalise;
 use super::open::Opened;
@@ -28,6 +29,10 @@ pub struct Wanted {
     pub tokenizer: Option<Digest>,
     /// Constants to normalise by.
     pub normalise: Option<Normalise>,
+    /// The columns of a table in order, by the job's names.
+    pub features: Option<Vec<FeatureSpec>>,
+    /// A federation's job wants them: what all sites must share must come from it.
+    pub(crate) of_job: bool,
     /// Rows are only to be counted: what a job would give (classes, a vocabulary) stands open.
     pub(crate) counting: bool,
 }
@@ -47,11 +52,14 @@ impl Wanted {
             tokens: constants.tokens,
             tokenizer: constants.tokenizer,
             normalise: normalise.map(|(mean, deviation)| Normalise { mean, deviation }),
+            features: constants.features,
+            of_job: true,
             counting: false,
         }
     }
 
-    /// What a job's rows are before it has its constants: labels and tokens stand open.
+    /// What a job's rows are before it has its constants: labels and tokens stand open. Its features are
+    /// in the configuration already ([`SourceConfig::listed`](super::SourceConfig::listed)).
     #[must_use]
     pub(crate) fn as_written(spec: &JobSpec) -> Self {
         Self {
@@ -59,6 +67,8 @@ impl Wanted {
             vocabulary: None,
             class_names: None,
             normalise: None,
+            features: None,
+            of_job: false,
             counting: true,
             ..Self::by_job(spec)
         }
@@ -77,7 +87,8 @@ impl Wanted {
         let given = self.normalise.is_some()
             || self.tokens.is_some()
             || self.tokenizer.is_some()
-            || self.class_names.is_some();
+            || self.class_names.is_some()
+            || self.features.is_some();
         let same = |data: &Dataset| {
             self.shape.as_deref().is_none_or(|shape| shape == data.shape())
                 && self.target.is_none_or(|target| target == target_of(data))

@@ -121,6 +121,10 @@ pub(crate) struct PaperArgs {
     /// Stop each run after so many minutes.
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) minutes: Option<u64>,
+    /// Choose the learning rate before: try each of a grid for so many rounds on nine tenths of the rows
+    /// to train on, and take the one that scores best on the other tenth. The test set has no part in it.
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) choose_rate: Option<u32>,
     /// Draw the curves here, as SVG.
     #[arg(long, value_name = "FILE")]
     pub(crate) figure: Option<PathBuf>,

@@ -1,26 +1,22 @@
 //! Headlines of papers: rounds to a test accuracy, with the paper's model, clients and local work.
 //! The clients are real participants over gRPC on loopback, in this process.
 //!
-//! Learning rates are stated here, before any run; seeds come by flag, and all of them are reported.
+//! Learning rates are stated here, before any run, or chosen on rows of the training set that are held
+//! out for it; never on the test set. Seeds come by flag, and all of them are reported.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde::Serialize;
 use serde_json::json;
-use tributary_client::observer::Log;
-use tributary_coordinator::config::Config;
-use tributary_core::spec::JobSpec;
-use tributary_proto::v1;
 
 use crate::args::PaperArgs;
-use crate::connect::{jobs, said};
-use crate::demo::curve::{Point, Scorer};
 use crate::demo::data::mnist_shares;
-use crate::demo::federation::{Federation, submit};
 use crate::figure::{Figure, Series};
+
+mod choice;
+mod trial;
+
+use trial::{Run, Trial};
 
 /// McMahan et al. 2017: 100 clients, a tenth of them in each round.
 const CLIENTS: usize = 100;
@@ -115,19 +111,6 @@ const CASES: [Case; 6] = [
     },
 ];
 
-/// One seed's run.
-#[derive(Serialize)]
-struct Run {
-    seed: u64,
-    /// The first round whose checkpoint reached the target; none where no round did.
-    rounds_to_target: Option<u32>,
-    rounds: u32,
-    best_accuracy: f64,
-    seconds: f64,
-    stopped_by: &'static str,
-    curve: Vec<Point>,
-}
-
 pub(crate) async fn run(args: PaperArgs) -> anyhow::Result<()> {
     let Some(case) = CASES.iter().find(|case| case.name == args.name) else {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
@@ -136,10 +119,20 @@ pub(crate) async fn run(args: PaperArgs) -> anyhow::Result<()> {
     if let Some(rounds) = args.rounds.filter(|rounds| !(1..=case.rounds_max).contains(rounds)) {
         bail!("--rounds: expected 1 to {}, the headline's limit, found {rounds}", case.rounds_max);
     }
+    let choice = match args.choose_rate {
+        Some(rounds) => Some(choice::choose(case, rounds, &args.data).await?),
+        None => None,
+    };
+    let learning_rate = choice.as_ref().map_or(case.learning_rate, |choice| choice.learning_rate);
+    let rounds = args.rounds.unwrap_or(case.rounds_max);
+    let limit = args.minutes.map(|minutes| Duration::from_secs(minutes * 60));
     let mut runs = Vec::new();
     for &seed in &args.seeds {
         eprint_line(&format!("{}: seed {seed}", case.name));
-        runs.push(run_seed(case, seed, &args).await.with_context(|| format!("seed {seed}"))?);
+        let shares = mnist_shares(&args.data, case.partition, CLIENTS, seed)?;
+        let target = Some(case.target);
+        let trial = Trial { case, seed, learning_rate, rounds, target, limit };
+        runs.push(trial.run(shares).await.with_context(|| format!("seed {seed}"))?);
     }
     if let Some(path) = &args.figure {
         figure(case, &runs).write(path)?;
@@ -157,7 +150,8 @@ pub(crate) async fn run(args: PaperArgs) -> anyhow::Result<()> {
         "fraction_train": 0.1,
         "local_epochs": case.local_epochs,
         "batch_size": BATCH,
-        "learning_rate": case.learning_rate,
+        "learning_rate": learning_rate,
+        "choice": choice,
         "partition": case.partition,
         "target_accuracy": case.target,
         "paper_rounds": case.paper.0,
@@ -184,95 +178,6 @@ fn eprint_line(line: &str) {
     eprintln!("{line}");
 }
 
-fn spec_text(case: &Case, seed: u64, rounds: u32) -> String {
-    let Case { name, preset, local_epochs, learning_rate, .. } = case;
-    format!(
-        "[job]\nname = \"{name}\"\nrounds = {rounds}\nseed = {seed}\n\
-         [data]\nname = \"digits\"\nkind = \"image\"\nclasses = 10\n\
-         [model]\npreset = \"{preset}\"\n\
-         [train]\nlocal_epochs = {local_epochs}\nbatch_size = {BATCH}\n\
-         optimizer = {{ kind = \"sgd\", learning_rate = {learning_rate:?} }}\n\
-         [cohort]\nfraction_train = 0.1\nmin_available_clients = {CLIENTS}\n\
-         min_train_clients = 10\nmin_updates = 10\ndeadline_s = 3600\nlease_s = 300\n\
-         [evaluation]\nfinal = false\n"
-    )
-}
-
-async fn run_seed(case: &Case, seed: u64, args: &PaperArgs) -> anyhow::Result<Run> {
-    let rounds = args.rounds.unwrap_or(case.rounds_max);
-    let text = spec_text(case, seed, rounds);
-    let spec = JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("the spec: {faults}"))?;
-    let mut shares = mnist_shares(&args.data, case.partition, CLIENTS, seed)?;
-    let held_out = shares.held_out.take().context("no test set")?;
-    let dir = tempfile::Builder::new().prefix("tributary-paper-").tempdir()?;
-    let config = Config::embedded(&dir.path().join("coordinator"));
-    let mut federation = Federation::start(&config).await?;
-    let at = federation.at().to_owned();
-    federation.join(dir.path(), shares, &Arc::default(), |_| Arc::new(Log))?;
-    let scorer = Scorer::new(&spec, held_out, None);
-    let limit = Duration::from_secs(args.minutes.map_or(u64::MAX, |minutes| minutes * 60));
-    let following = follow(case, &spec, &text, &at, dir.path(), (scorer, limit));
-    let finished = tokio::select! {
-        finished = following => finished,
-        failed = federation.failure() => Err(failed),
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
-    federation.stop().await?;
-    finished
-}
-
-/// Scores each checkpoint as it is committed, until one reaches the target.
-async fn follow(
-    case: &Case,
-    spec: &JobSpec,
-    text: &str,
-    at: &str,
-    dir: &Path,
-    (scorer, limit): (Scorer, Duration),
-) -> anyhow::Result<Run> {
-    let begin = Instant::now();
-    let job = submit(at, text).await?;
-    let request = v1::WatchJobRequest { job: job.clone() };
-    let mut snapshots = jobs(at).await?.watch_job(request).await.map_err(said)?.into_inner();
-    let mut run = Run {
-        seed: spec.seed,
-        rounds_to_target: None,
-        rounds: 0,
-        best_accuracy: 0.0,
-        seconds: 0.0,
-        stopped_by: "rounds",
-        curve: Vec::new(),
-    };
-    'watching: while let Some(snapshot) = snapshots.message().await.map_err(said)? {
-        for round in snapshot.committed {
-            let point = scorer.score((at, &job, round.number), dir).await?;
-            run.seconds = begin.elapsed().as_secs_f64();
-            run.rounds = point.round;
-            run.best_accuracy = run.best_accuracy.max(point.accuracy);
-            let Point { round, accuracy, loss } = point;
-            eprint_line(&format!(
-                "round {round:>4}  test accuracy {accuracy:.4}  loss {loss:.4}  {:.0} s",
-                run.seconds
-            ));
-            run.curve.push(point);
-            if accuracy >= case.target {
-                (run.rounds_to_target, run.stopped_by) = (Some(round), "target");
-                break 'watching;
-            }
-            if begin.elapsed() >= limit {
-                run.stopped_by = "minutes";
-                break 'watching;
-            }
-        }
-        match snapshot.job.map(|job| (job.status, job.reason)) {
-            Some((status, _)) if status == "completed" => break,
-            Some((status, reason)) if status == "failed" => bail!("the job failed: {reason}"),
-            _ => {}
-        }
-    }
-    Ok(run)
-}
-
 fn figure(case: &Case, runs: &[Run]) -> Figure {
     let series = |run: &Run| Series {
         name: format!("seed {}", run.seed),
@@ -296,13 +201,15 @@ fn figure(case: &Case, runs: &[Run]) -> Figure {
 mod tests {
     use tributary_core::spec::JobSpec;
 
-    use super::{CASES, median, spec_text};
+    use super::{CASES, Trial, median};
 
     #[test]
     fn every_headline_is_a_sound_job() {
         for case in &CASES {
-            let text = spec_text(case, 1, case.rounds_max);
-            let spec = JobSpec::parse(&text).unwrap_or_else(|f| panic!("{}: {f}", case.name));
+            let (learning_rate, rounds) = (case.learning_rate, case.rounds_max);
+            let trial = Trial { case, seed: 1, learning_rate, rounds, target: None, limit: None };
+            let spec = JobSpec::parse(&trial.spec_text());
+            let spec = spec.unwrap_or_else(|faults| panic!("{}: {faults}", case.name));
             assert!(case.gate <= case.rounds_max && spec.train.local_epochs == case.local_epochs);
         }
     }

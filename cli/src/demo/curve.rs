@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Serialize;
-use tributary_core::metrics::Metrics;
 use tributary_core::params::ParameterSet;
 use tributary_core::spec::JobSpec;
 use tributary_data::Dataset;
 use tributary_learning::{Compute, EvaluateTask};
+use tributary_proto::convert::metrics_to_wire;
+use tributary_proto::v1;
 
 use crate::jobs::model::fetch;
+use crate::scores::headline;
 
 /// One round's score.
 #[derive(Debug, Clone, Serialize)]
@@ -20,6 +22,9 @@ pub(crate) struct Point {
     pub(crate) round: u32,
     pub(crate) loss: f64,
     pub(crate) accuracy: f64,
+    /// What one looks at first, by what is predicted, and its value.
+    pub(crate) measure: &'static str,
+    pub(crate) score: f64,
 }
 
 /// Nothing to follow, nothing to stop.
@@ -69,8 +74,9 @@ impl Scorer {
             };
             tributary_learning::evaluate(&task, &rows, &Quiet)
         });
-        let Metrics { loss, accuracy, .. } =
-            scored.await??.metrics().context("no rows to score")?;
-        Ok(Point { round, loss, accuracy })
+        let metrics = metrics_to_wire(&scored.await??).context("no rows to score")?;
+        let [(measure, score), _] = headline(&metrics);
+        let v1::Metrics { loss, accuracy, .. } = metrics;
+        Ok(Point { round, loss, accuracy, measure, score })
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct Share {
     pub(crate) rows: Dataset,
 }
 
+/// Rows dealt to clients, and how, for people.
+type Dealt = (Vec<Share>, String);
+
 /// Rows by client, and those that are only scored at the end.
 pub(crate) struct Shares {
     /// One data set a client.
@@ -44,6 +47,12 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
+    /// Pictures of digits, as they are called where no site's file names them.
+    fn digits((train, title): Dealt, held_out: Dataset) -> Self {
+        let (kind, name) = (DataKind::Image, "digits".to_owned());
+        Self { train, held_out: Some(held_out), kind, name, title }
+    }
+
     /// Whether each next token is predicted.
     pub(crate) fn predicts_tokens(&self) -> bool {
         let first = self.train.first().map(|share| &share.rows);
@@ -67,7 +76,8 @@ pub(crate) fn load(args: &DemoArgs, spec: &JobSpec) -> anyhow::Result<Shares> {
         }
         let (train, held_out) = digits(spec.seed)?;
         let title = "UCI handwritten digits, 8 × 8, compiled in";
-        return deal(train, Some(held_out), &args.partition, clients, spec.seed, title);
+        let dealt = deal(&train, &args.partition, clients, spec.seed, title)?;
+        return Ok(Shares::digits(dealt, held_out));
     };
     mnist_shares(folder, &args.partition, clients, spec.seed)
 }
@@ -85,7 +95,24 @@ pub(crate) fn mnist_shares(
         let writers = read_writers(&writers, train.len())?;
         train = train.with_writers(writers)?;
     }
-    deal(train, Some(held_out), partition, clients, seed, "MNIST, 28 × 28")
+    Ok(Shares::digits(deal(&train, partition, clients, seed, "MNIST, 28 × 28")?, held_out))
+}
+
+/// As [`mnist_shares`], with a tenth of the rows to train on held out in place of the test set, which
+/// is not read.
+pub(crate) fn mnist_without_test(
+    folder: &Path,
+    partition: &str,
+    clients: usize,
+    seed: u64,
+) -> anyhow::Result<Shares> {
+    let all = mnist(folder, "train")?;
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    Prg::for_name(seed, "paper", "held-out").shuffle(&mut order);
+    let (held_out, train) = order.split_at(all.len() / 10);
+    let (train, held_out) = (all.subset(train)?, all.subset(held_out)?);
+    let title = "MNIST's training rows, 28 × 28";
+    Ok(Shares::digits(deal(&train, partition, clients, seed, title)?, held_out))
 }
 
 /// The site's file that says how to read `--data`: named, or beside the spec.
@@ -113,14 +140,13 @@ fn bound(args: &DemoArgs, spec: &JobSpec, config: &Path, folder: &Path) -> anyho
     let train = first_rows(train, args.rows)?;
     let held_out = opened.evaluate.map(|rows| first_rows(rows, args.rows)).transpose()?;
     let title = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
-    let mut shares = if args.partition == CLIENTS {
-        by_client(&train, held_out, &names, args.clients, spec.seed, &title)?
+    let (train, title) = if args.partition == CLIENTS {
+        by_client(&train, &names, args.clients, spec.seed, &title)?
     } else {
         let clients = args.clients.unwrap_or(CLIENTS_DEFAULT) as usize;
-        deal(train, held_out, &args.partition, clients, spec.seed, &title)?
+        deal(&train, &args.partition, clients, spec.seed, &title)?
     };
-    (shares.kind, shares.name) = (kind, set.name.clone());
-    Ok(shares)
+    Ok(Shares { train, held_out, kind, name: set.name.clone(), title })
 }
 
 /// Every so many-th row, so that a short try sees all clients and classes.
@@ -133,36 +159,29 @@ fn first_rows(data: Dataset, most: Option<u32>) -> anyhow::Result<Dataset> {
 }
 
 fn deal(
-    train: Dataset,
-    held_out: Option<Dataset>,
+    train: &Dataset,
     partition: &str,
     clients: usize,
     seed: u64,
     title: &str,
-) -> anyhow::Result<Shares> {
+) -> anyhow::Result<Dealt> {
     let partition: Partition = partition.parse().context("--partition")?;
-    let dealt = partition.deal(&train, clients, seed).context("--partition")?;
+    let dealt = partition.deal(train, clients, seed).context("--partition")?;
     let share = |(at, rows): (usize, &Vec<usize>)| {
         anyhow::Ok(Share { site: format!("site-{}", at + 1), rows: train.subset(rows)? })
     };
-    Ok(Shares {
-        train: dealt.iter().enumerate().map(share).collect::<Result<_, _>>()?,
-        held_out,
-        kind: DataKind::Image,
-        name: "digits".to_owned(),
-        title: format!("{title}, dealt {partition}"),
-    })
+    let shares: anyhow::Result<_> = dealt.iter().enumerate().map(share).collect();
+    Ok((shares?, format!("{title}, dealt {partition}")))
 }
 
 /// Each of the data's clients is a site; with `--clients` so many of them, drawn by the seed.
 fn by_client(
     train: &Dataset,
-    held_out: Option<Dataset>,
     names: &[String],
     most: Option<u32>,
     seed: u64,
     title: &str,
-) -> anyhow::Result<Shares> {
+) -> anyhow::Result<Dealt> {
     let Some(writers) = train.writers() else {
         bail!(
             "--partition clients needs to know whose rows they are: give `client_column`, \
@@ -193,14 +212,8 @@ fn by_client(
         let site = site.unwrap_or_else(|| format!("site-{}", at + 1));
         anyhow::Ok(Share { site, rows: train.subset(rows)? })
     };
-    let count = order.len();
-    Ok(Shares {
-        train: order.iter().enumerate().map(share).collect::<Result<_, _>>()?,
-        held_out,
-        kind: DataKind::Image,
-        name: "digits".to_owned(),
-        title: format!("{title}, {count} clients as they are"),
-    })
+    let shares: anyhow::Result<_> = order.iter().enumerate().map(share).collect();
+    Ok((shares?, format!("{title}, {} clients as they are", order.len())))
 }
 
 /// A client's name as the federation's names are; none where nothing of it is left.

@@ -103,7 +103,7 @@ impl View {
         println!("\n{}", table(&report.shown));
         println!("loss and scores: the clients' own, over their last local epoch\n");
         for point in &report.curve {
-            println!("round {:>4}  held-out accuracy {:.4}", point.round, point.accuracy);
+            println!("round {:>4}  held-out {} {:.4}", point.round, point.measure, point.score);
         }
         if let Some(test) = &report.test {
             println!(

@@ -93,8 +93,18 @@ impl World {
 
     /// Sites 1 to `count` train; site 0 evaluates.
     pub(crate) fn add_clients(&mut self, count: usize) {
+        self.write_sites(count);
+        self.start_clients(count);
+    }
+
+    pub(crate) fn write_sites(&self, count: usize) {
         for i in 0..=count {
             site::write(self.dir.path(), i, count, &self.at);
+        }
+    }
+
+    pub(crate) fn start_clients(&mut self, count: usize) {
+        for i in 0..=count {
             self.clients.push(None);
             self.start_client(i);
         }

@@ -142,7 +142,7 @@ fn sums_over_few_rows_stay_at_the_site_and_count_as_absent() {
         assert_eq!(round["examples"], 480, "the weights of the mean are not withheld");
     }
     let mut ledger = world.client(&["ledger"], &small);
-    ledger.arg("--json");
+    ledger.args(["--output", "json"]);
     let lines = succeed(ledger);
     let updates: Vec<Value> = lines
         .lines()

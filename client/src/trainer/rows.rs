@@ -72,6 +72,8 @@ impl Rows {
 
 impl Files {
     fn of(&self, wanted: &Wanted) -> Result<Arc<Opened>, TrainerError> {
+        let refused = |error: DataError| refused(&self.config, &error);
+        self.config.source.check_shared(wanted).map_err(refused)?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((how, opened)) = last.as_ref()
             && (how == wanted || *how == Wanted::default() && wanted.is_plain(opened))
@@ -88,7 +90,6 @@ impl Files {
         for what in self.config.source.decides(wanted) {
             tracing::warn!(data = %self.config.name, what, "the job does not say it: sites may differ");
         }
-        let refused = |error: DataError| refused(&self.config, &error);
         let opened = open(&self.config.source, wanted).map_err(refused)?;
         self.check_counts(&opened)?;
         let opened = Arc::new(opened);
@@ -122,22 +123,13 @@ fn held() -> TrainerError {
 fn refused(config: &DataConfig, error: &DataError) -> TrainerError {
     tracing::warn!(data = %config.name, %error, "the data do not serve this job");
     let name = &config.name;
-    match unfit(error) {
+    match error.difference() {
         Some(difference) => TrainerError::Unfit(format!(
             "the data set {name:?} of this site does not serve: {difference}"
         )),
         None => TrainerError::Unable(format!(
             "the data set {name:?} of this site cannot be read now: its log says which file and why"
         )),
-    }
-}
-
-/// The difference between data and job, without the file's name.
-fn unfit(error: &DataError) -> Option<&DataError> {
-    match error {
-        DataError::Unfit { .. } => Some(error),
-        DataError::Held { source, .. } => unfit(source),
-        _ => None,
     }
 }
 

@@ -7,7 +7,8 @@ use toml::Value;
 use crate::digest::Digest;
 use crate::document::{Section, show};
 
-use super::data::CLASSES_MAX;
+use super::data::{CLASSES_MAX, DataKind, DataSpec};
+use super::features::{self, FeatureSpec};
 use super::statistics::Federated;
 use crate::statistics::TokenAsk;
 
@@ -26,6 +27,8 @@ const NUMBER_MAX: f64 = 1e15;
 /// [data.normalise]                   # (value − mean) ⁄ deviation: one pair, or one a feature
 /// mean = 0.1307
 /// deviation = 0.3081
+/// [[data.features]]                  # a table's columns: see [`features`](super::features)
+/// column = "age"
 /// ```
 ///
 /// Or `class_names = "federated"`, `words = { federated = true, lowercase = true }`,
@@ -42,6 +45,8 @@ pub struct Constants {
     pub tokenizer: Option<Digest>,
     /// What is subtracted, and then divided by: one of each for all values, or one a feature.
     pub normalise: Option<(Vec<f64>, Vec<f64>)>,
+    /// The columns of a table, in the order of the model's input; they always stand in the spec.
+    pub features: Option<Vec<FeatureSpec>>,
 }
 
 /// The printable characters of ASCII and the line end: a common alphabet of 96 characters.
@@ -64,8 +69,33 @@ impl Constants {
             tokens: if federated.tokens.is_some() { None } else { read_tokens(section) },
             tokenizer,
             normalise: if federated.normalise { None } else { read_normalise(section) },
+            features: features::read(section),
         };
         (constants, federated)
+    }
+
+    /// Features are columns of a table, and normalised in one place.
+    pub(super) fn check_features(&self, section: &Section, data: &DataSpec, federated: Federated) {
+        let Some(features) = &self.features else { return };
+        if data.kind != DataKind::Table {
+            section.fault("features", "nothing where kind is not \"table\"", "a list");
+        }
+        let scaled = features.iter().any(|feature| feature.reading.is_scaled());
+        if scaled && (self.normalise.is_some() || federated.normalise) {
+            let found = "`mean` and `deviation` of `features`, and `normalise` beside them";
+            section.fault("normalise", "one set of constants", found);
+        }
+    }
+
+    /// Features make as many numbers as the model takes.
+    pub(super) fn check_width(&self, root: &Section, input: &[usize]) {
+        let Some(features) = &self.features else { return };
+        let width: usize = features.iter().map(|feature| feature.reading.width()).sum();
+        let input: usize = input.iter().product();
+        if width != input {
+            let expected = format!("{input} numbers, as the model's input");
+            root.fault_at("data.features", expected, width.to_string());
+        }
     }
 
     /// Tokens are below this, where a vocabulary is given.

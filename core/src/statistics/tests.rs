@@ -190,6 +190,7 @@ fn bytes_that_are_no_sums_or_constants_are_refused() {
         tokens: None,
         tokenizer: None,
         normalise: Some((vec![0.1, 0.2, 1e300], vec![1.0, 2.0, 3.0])),
+        features: None,
     };
     let bytes = encode_constants(&constants);
     assert_eq!(decode_constants(&bytes), Ok(constants.clone()));

@@ -9,29 +9,29 @@
 //! label_above = 0                   # or target_columns = ["pressure"]
 //! missing = "error"                 # "drop" | "constant" | "flag", with fill = 0.0
 //! missing_words = ["", "?"]
-//! features = [                      # all other columns where this is not given
+//! features = [                      # all other columns where this is not given; "job": as the job lists
 //!   { column = "age", mean = 54.0, deviation = 9.0, missing = "flag" },
 //!   { column = "pain", categories = [1, 2, 3, 4] },
 //! ]
+//! rename = { age = "alter" }        # the job's name = the column here; without `features`
 //! client_column = "hospital"         # or client_by_file = true: each file is one client's
 //! client = "va"                     # keeps the rows of one client
 //! validation_fraction = 0.1         # also validation_seed, validation_by = "rows" | "clients"
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::Value;
 use tributary_core::document::{Section, show};
 use tributary_core::spec::data::VALUES_MAX;
+use tributary_core::spec::features::{Missing, Reading};
 
 use super::{Format, TextRows, keys, texts};
 use crate::clients::Whose;
-use crate::rows::{Dialect, RowFormat};
-use crate::table::{Encoding, Feature, MISSING_WORDS, Missing, TableColumns, TableTarget};
+use crate::rows::{Column, Dialect, RowFormat};
+use crate::table::{Feature, MISSING_WORDS, TableColumns, TableTarget};
 use crate::text::TextColumns;
-
-/// Most categories of one column: more is a vocabulary.
-const CATEGORIES_MAX: usize = 4096;
 
 pub(super) fn read(section: &mut Section, base: &Path, rows: RowFormat) -> Option<Format> {
     let rows = match rows {
@@ -48,12 +48,27 @@ pub(super) fn read(section: &mut Section, base: &Path, rows: RowFormat) -> Optio
         let columns = TextColumns { text: text?, label, client };
         return Some(Format::TextRows(TextRows { parts, rows, columns, tokens: tokens?, steps }));
     }
-    let missing = read_missing(section, Missing::Refuse);
+    let missing = Missing::read(section, Missing::Refuse);
     let missing_words = keys::strings(section, "missing_words")
         .unwrap_or_else(|| MISSING_WORDS.map(str::to_owned).to_vec());
-    let features = read_features(section, missing);
+    let rename = read_rename(section);
+    // A word instead of a list: the job's.
+    let words = [("job", true)];
+    let is_word = section.peek("features").is_some_and(Value::is_str);
+    let by_job = is_word && section.choice("features", &words, None).unwrap_or(true);
+    let features = if by_job { None } else { read_features(section, missing) };
+    let by_job = by_job || (features.is_none() && !rename.is_empty());
     let target = read_target(section);
-    let columns = TableColumns { features, missing, missing_words, target: target?, client };
+    let columns = TableColumns {
+        features,
+        by_job,
+        rename,
+        named: Vec::new(),
+        missing,
+        missing_words,
+        target: target?,
+        client,
+    };
     Some(Format::Table { parts, rows, columns })
 }
 
@@ -83,26 +98,6 @@ fn read_dialect(section: &mut Section, default: Dialect) -> Dialect {
     Dialect { delimiter: delimiter.unwrap_or(default.delimiter), quotes, header, names }
 }
 
-/// `missing` (and `fill`) of a table or of one feature.
-fn read_missing(section: &mut Section, default: Missing) -> Missing {
-    let (word, fill) = match default {
-        Missing::Refuse => ("error", 0.0),
-        Missing::Drop => ("drop", 0.0),
-        Missing::Constant(fill) => ("constant", fill),
-        Missing::Flag(fill) => ("flag", fill),
-    };
-    let words = ["error", "drop", "constant", "flag"].map(|word| (word, word));
-    let word = section.choice("missing", &words, Some(word)).unwrap_or(word);
-    let bounds = -keys::NUMBER_MAX..=keys::NUMBER_MAX;
-    let fill = section.number("fill", bounds, Some(f64::from(fill))) as f32;
-    match word {
-        "drop" => Missing::Drop,
-        "constant" => Missing::Constant(fill),
-        "flag" => Missing::Flag(fill),
-        _ => Missing::Refuse,
-    }
-}
-
 fn read_features(section: &mut Section, missing: Missing) -> Option<Vec<Feature>> {
     let list = section.optional_list("features")?;
     if list.is_empty() {
@@ -118,7 +113,7 @@ fn read_features(section: &mut Section, missing: Missing) -> Option<Vec<Feature>
                 feature
             }
             other => keys::one_column(section, path, &other)
-                .map(|column| Feature::number(column, missing)),
+                .map(|column| Feature { column, reading: Reading::plain(missing) }),
         };
         features.extend(feature);
     }
@@ -127,41 +122,31 @@ fn read_features(section: &mut Section, missing: Missing) -> Option<Vec<Feature>
 
 fn read_feature(section: &mut Section, missing: Missing) -> Option<Feature> {
     let column = keys::required_column(section, "column");
-    let missing = read_missing(section, missing);
-    let bounds = || -keys::NUMBER_MAX..=keys::NUMBER_MAX;
-    let encoding = match read_categories(section) {
-        Some(categories) => Encoding::OneHot(categories),
-        None => {
-            let mean = section.number("mean", bounds(), Some(0.0));
-            let deviation = section.number("deviation", bounds(), Some(1.0));
-            if deviation == 0.0 {
-                section.fault("deviation", "a number other than 0", "0");
-            }
-            Encoding::Number { mean, deviation }
-        }
-    };
-    Some(Feature { column: column?, encoding, missing })
+    let reading = Reading::read(section, missing);
+    Some(Feature { column: column?, reading })
 }
 
-/// Categories are texts or whole numbers.
-fn read_categories(section: &mut Section) -> Option<Vec<String>> {
-    let list = section.optional_list("categories")?;
-    let mut categories = Vec::with_capacity(list.len());
-    for (path, value) in list {
-        match value {
-            Value::String(text) => categories.push(text),
-            Value::Integer(number) => categories.push(number.to_string()),
-            other => section.fault_at(path, "a text or a whole number", show(&other)),
+/// The site's columns that a job calls otherwise, by the job's names.
+fn read_rename(section: &mut Section) -> BTreeMap<String, Column> {
+    let path = section.path_of("rename");
+    let table = match section.take("rename") {
+        None => return BTreeMap::new(),
+        Some(Value::Table(table)) => table,
+        Some(other) => {
+            section.fault("rename", "a table: the job's name = the column here", show(&other));
+            return BTreeMap::new();
         }
+    };
+    let mut rename = BTreeMap::new();
+    for (name, value) in table {
+        let column = keys::one_column(section, format!("{path}.{name}"), &value);
+        if column.as_ref().is_some_and(|column| rename.values().any(|known| known == column)) {
+            let expected = "a column that no other name has";
+            section.fault_at(format!("{path}.{name}"), expected, show(&value));
+        }
+        rename.extend(column.map(|column| (name, column)));
     }
-    let mut sorted = categories.clone();
-    sorted.sort();
-    sorted.dedup();
-    if sorted.len() < categories.len() || !(1..=CATEGORIES_MAX).contains(&categories.len()) {
-        let expected = format!("1 to {CATEGORIES_MAX} different categories");
-        section.fault("categories", expected, format!("a list of {}", categories.len()));
-    }
-    Some(categories)
+    rename
 }
 
 fn read_target(section: &mut Section) -> Option<TableTarget> {

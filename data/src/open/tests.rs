@@ -2,6 +2,7 @@
 
 mod by_job;
 mod damage;
+mod features;
 mod streamed;
 
 use tributary_core::spec::data::{DataKind, Target};

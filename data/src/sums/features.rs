@@ -21,7 +21,7 @@ pub(super) fn tell_missing(format: &mut Format, input: &[usize]) {
             };
             flagged(&mut columns.missing);
             for feature in columns.features.iter_mut().flatten() {
-                flagged(&mut feature.missing);
+                flagged(&mut feature.reading.missing);
             }
         }
         Format::Wav(config) => {
@@ -101,14 +101,14 @@ fn table_sums(
         (Some(own), Some(view)) => {
             let mut at = 0;
             for (own, view) in own.iter().zip(view) {
-                match &own.encoding {
+                match &own.reading.encoding {
                     Encoding::Number { .. } => {
-                        places.push(Some((at, flag(view.missing).then_some(at + 1))));
+                        places.push(Some((at, flag(view.reading.missing).then_some(at + 1))));
                     }
                     Encoding::OneHot(categories) => places.extend(categories.iter().map(|_| None)),
                 }
-                places.extend(flag(own.missing).then_some(None));
-                at += view.width();
+                places.extend(flag(own.reading.missing).then_some(None));
+                at += view.reading.width();
             }
         }
         // All other columns, as plain numbers.

@@ -42,7 +42,7 @@ fn movements_are_series_of_their_subjects() {
     assert_eq!((train.len(), train.shape()), (2400, [128, 9].as_slice()));
     assert_eq!(evaluate.expect("evaluate").len(), 950);
     let summary = opened.summary().expect("summary");
-    assert_eq!(summary.kind.word(), "series");
+    assert_eq!(summary.kind.expect("kind").word(), "series");
     let part = |part: &Option<tributary_data::summary::PartSummary>| {
         let part = part.as_ref().expect("part");
         assert!(part.absent_classes().is_empty());
@@ -157,7 +157,7 @@ fn spoken_digits_are_steps_of_their_speakers() {
     assert_eq!(opened.clients, ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]);
     let summary = opened.summary().expect("summary");
     let train = summary.train.expect("train");
-    assert_eq!((train.rows, train.shape), (2700, vec![64, 40]));
+    assert_eq!((train.rows, train.shape), (2700, Some(vec![64, 40])));
     assert_eq!(train.class_counts, [270; 10]);
     // The shortest recording has 1,148 samples: 1 + (1148 − 200) ⁄ 80 steps.
     assert!(train.lengths.expect("lengths").0 >= 12);

@@ -64,21 +64,27 @@ fn arrays_survive_damage() {
     survive(table, "a", &bytes);
 }
 
-#[test]
-fn recordings_survive_damage() {
+/// The bytes of a wav of 16 bits a value, 8,000 a second.
+fn recording(channels: u16, values: impl Iterator<Item = i16>) -> Vec<u8> {
     let spec = hound::WavSpec {
-        channels: 2,
+        channels,
         sample_rate: 8000,
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
     let mut bytes = Cursor::new(Vec::new());
     let mut writer = hound::WavWriter::new(&mut bytes, spec).expect("writer");
-    (0..64).for_each(|at| writer.write_sample(at * 100_i16).expect("sample"));
+    values.for_each(|value| writer.write_sample(value).expect("sample"));
     writer.finalize().expect("finish");
+    bytes.into_inner()
+}
+
+#[test]
+fn recordings_survive_damage() {
+    let bytes = recording(2, (0..64).map(|at| at * 100));
     let table = "format = \"wav\"\nfolder = \"f\"\nclasses = 2\nsample_rate = 8000\nmels = 4\n\
                  steps = 3\n";
-    survive(table, "f/0/a.wav", bytes.get_ref());
+    survive(table, "f/0/a.wav", &bytes);
 }
 
 #[cfg(feature = "images")]
@@ -142,18 +148,9 @@ fn empty_and_truncated_files_are_named_with_what_was_expected() {
     cut_short(table, "a.npz", &gzip(&bytes));
     let cifar = "format = \"cifar\"\nfile = \"batch.bin\"\n";
     cut_short(cifar, "batch.bin", &[1; 3073]);
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 8000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut wav = Cursor::new(Vec::new());
-    let mut writer = hound::WavWriter::new(&mut wav, spec).expect("writer");
-    (0..400).for_each(|at| writer.write_sample(at * 9_i16).expect("sample"));
-    writer.finalize().expect("finish");
+    let wav = recording(1, (0..400).map(|at| at * 9));
     let table = "format = \"wav\"\nfolder = \"f\"\nclasses = 2\nsample_rate = 8000\nsteps = 3\n";
-    cut_short(table, "f/0/a.wav", wav.get_ref());
+    cut_short(table, "f/0/a.wav", &wav);
     let table = "format = \"text\"\nfile = \"a.txt\"\nsteps = 3\n[tokens]\nby = \"words\"\n\
                  vocabulary = [\"a\"]\n";
     // Half of a text is a text; half of a character, or of a gzip stream, is none.

@@ -1,0 +1,152 @@
+//! One run of a headline: a federation of its clients over gRPC, each of whose checkpoints is scored on
+//! rows that nobody trains on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use tributary_client::observer::Log;
+use tributary_coordinator::config::Config;
+use tributary_core::spec::JobSpec;
+use tributary_proto::v1;
+
+use super::{BATCH, CLIENTS, Case, eprint_line};
+use crate::connect::{jobs, said};
+use crate::demo::curve::{Point, Scorer};
+use crate::demo::data::Shares;
+use crate::demo::federation::{Federation, submit};
+
+/// One seed's run.
+#[derive(Serialize)]
+pub(super) struct Run {
+    pub(super) seed: u64,
+    /// The first round whose checkpoint reached the target; none where no round did.
+    pub(super) rounds_to_target: Option<u32>,
+    pub(super) rounds: u32,
+    pub(super) best_accuracy: f64,
+    pub(super) seconds: f64,
+    pub(super) stopped_by: &'static str,
+    pub(super) curve: Vec<Point>,
+}
+
+/// What is run.
+pub(super) struct Trial<'a> {
+    pub(super) case: &'a Case,
+    pub(super) seed: u64,
+    pub(super) learning_rate: f64,
+    pub(super) rounds: u32,
+    /// It stops at the first checkpoint of this accuracy.
+    pub(super) target: Option<f64>,
+    /// It stops after so long.
+    pub(super) limit: Option<Duration>,
+}
+
+impl Trial<'_> {
+    pub(super) fn spec_text(&self) -> String {
+        let Case { name, preset, local_epochs, .. } = self.case;
+        let Self { seed, learning_rate, rounds, .. } = self;
+        format!(
+            "[job]\nname = \"{name}\"\nrounds = {rounds}\nseed = {seed}\n\
+             [data]\nname = \"digits\"\nkind = \"image\"\nclasses = 10\n\
+             [model]\npreset = \"{preset}\"\n\
+             [train]\nlocal_epochs = {local_epochs}\nbatch_size = {BATCH}\n\
+             optimizer = {{ kind = \"sgd\", learning_rate = {learning_rate:?} }}\n\
+             [cohort]\nfraction_train = 0.1\nmin_available_clients = {CLIENTS}\n\
+             min_train_clients = 10\nmin_updates = 10\ndeadline_s = 3600\nlease_s = 300\n\
+             [evaluation]\nfinal = false\n"
+        )
+    }
+
+    /// Runs it on these shares, and scores on what they hold out.
+    pub(super) async fn run(&self, mut shares: Shares) -> anyhow::Result<Run> {
+        let text = self.spec_text();
+        let spec = JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("the spec: {faults}"))?;
+        let held_out = shares.held_out.take().context("no rows to score on")?;
+        let dir = tempfile::Builder::new().prefix("tributary-paper-").tempdir()?;
+        let config = Config::embedded(&dir.path().join("coordinator"));
+        let mut federation = Federation::start(&config).await?;
+        let at = federation.at().to_owned();
+        federation.join(dir.path(), shares, &Arc::default(), |_| Arc::new(Log))?;
+        let scorer = Scorer::new(&spec, held_out, None);
+        let following = self.follow(&text, &at, dir.path(), scorer);
+        let finished = tokio::select! {
+            finished = following => finished,
+            failed = federation.failure() => Err(failed),
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        };
+        federation.stop().await?;
+        finished
+    }
+
+    /// Scores each checkpoint as it is committed, until one reaches the target.
+    async fn follow(
+        &self,
+        text: &str,
+        at: &str,
+        dir: &Path,
+        scorer: Scorer,
+    ) -> anyhow::Result<Run> {
+        let begin = Instant::now();
+        let job = submit(at, text).await?;
+        let request = v1::WatchJobRequest { job: job.clone() };
+        let mut snapshots = jobs(at).await?.watch_job(request).await.map_err(said)?.into_inner();
+        let mut run = Run::of(self.seed);
+        while let Some(snapshot) = snapshots.message().await.map_err(said)? {
+            for round in snapshot.committed {
+                let point = scorer.score((at, &job, round.number), dir).await?;
+                if run.push(point, begin.elapsed(), (self.target, self.limit)) {
+                    return Ok(run);
+                }
+            }
+            match snapshot.job.map(|job| (job.status, job.reason)) {
+                Some((status, _)) if status == "completed" => break,
+                Some((status, reason)) if status == "failed" => bail!("the job failed: {reason}"),
+                _ => {}
+            }
+        }
+        Ok(run)
+    }
+}
+
+impl Run {
+    fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            rounds_to_target: None,
+            rounds: 0,
+            best_accuracy: 0.0,
+            seconds: 0.0,
+            stopped_by: "rounds",
+            curve: Vec::new(),
+        }
+    }
+
+    /// Takes a round's score; whether the run ends with it.
+    fn push(
+        &mut self,
+        point: Point,
+        elapsed: Duration,
+        (target, limit): (Option<f64>, Option<Duration>),
+    ) -> bool {
+        let Point { round, accuracy, loss, .. } = point;
+        self.seconds = elapsed.as_secs_f64();
+        self.rounds = round;
+        self.best_accuracy = self.best_accuracy.max(accuracy);
+        eprint_line(&format!(
+            "round {round:>4}  accuracy {accuracy:.4}  loss {loss:.4}  {:.0} s",
+            self.seconds
+        ));
+        self.curve.push(point);
+        if target.is_some_and(|target| accuracy >= target) {
+            (self.rounds_to_target, self.stopped_by) = (Some(round), "target");
+            return true;
+        }
+        let late = limit.is_some_and(|limit| elapsed >= limit);
+        if late {
+            self.stopped_by = "minutes";
+        }
+        late
+    }
+}
