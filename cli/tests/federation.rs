@@ -1,5 +1,7 @@
 //! Whole federations of real processes: coordinator, clients, operator; killed and started again.
 
+#[path = "federation/rare.rs"]
+mod rare;
 #[path = "federation/site.rs"]
 mod site;
 #[path = "federation/world.rs"]
@@ -189,8 +191,8 @@ fn data_that_do_not_serve_one_job_serve_the_next() {
 fn a_class_that_one_site_lacks_leaves_every_score_right() {
     let mut world = World::start("classes", None);
     world.write_sites(3);
-    let rows = site::leave_out(world.dir(), 1, "", 9);
-    let held_out = site::leave_out(world.dir(), 0, "held-out-", 3);
+    let rows = rare::leave_out(world.dir(), 1, "", 9);
+    let held_out = rare::leave_out(world.dir(), 0, "held-out-", 3);
     world.start_clients(3);
     let job = world.submit(&spec(3, 1));
     let done = world.wait_for(&job);

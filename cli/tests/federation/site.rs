@@ -25,7 +25,13 @@ fn write_rows(dir: &Path, prefix: &str, start: usize, step: usize, count: usize)
     write_some(dir, prefix, (&pixels, &labels), &rows);
 }
 
-fn write_some(dir: &Path, prefix: &str, (pixels, labels): (&[u8], &[u8]), rows: &[usize]) {
+/// Writes these rows of pixels and labels.
+pub(crate) fn write_some(
+    dir: &Path,
+    prefix: &str,
+    (pixels, labels): (&[u8], &[u8]),
+    rows: &[usize],
+) {
     let images: Vec<u8> =
         rows.iter().flat_map(|&r| pixels[r * 64..(r + 1) * 64].iter().copied()).collect();
     let labels: Vec<u8> = rows.iter().map(|&r| labels[r]).collect();
@@ -34,18 +40,6 @@ fn write_some(dir: &Path, prefix: &str, (pixels, labels): (&[u8], &[u8]), rows: 
         .expect("written");
     std::fs::write(dir.join(format!("{prefix}labels.idx")), idx(&[count], &labels))
         .expect("written");
-}
-
-/// Takes all rows of a class out of a site's files; how many are left.
-pub(crate) fn leave_out(root: &Path, i: usize, prefix: &str, class: u8) -> usize {
-    let dir = root.join(format!("site-{i}"));
-    let read = |name: &str| std::fs::read(dir.join(format!("{prefix}{name}.idx"))).expect("read");
-    let (images, labels) = (read("images"), read("labels"));
-    let (pixels, labels) = (&images[16..], &labels[8..]);
-    let rows: Vec<usize> = (0..labels.len()).filter(|&r| labels[r] != class).collect();
-    assert!(rows.len() < labels.len(), "there were some");
-    write_some(&dir, prefix, (pixels, labels), &rows);
-    rows.len()
 }
 
 /// The folder of site `i` of `sites`, with its client's file; site 0 only evaluates.
