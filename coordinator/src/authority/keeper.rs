@@ -81,9 +81,13 @@ impl Keeper {
     /// # Errors
     /// When a file is not what it must be.
     pub fn refresh(&self) -> Result<Option<String>, AuthorityError> {
+        self.refresh_at(SystemTime::now())
+    }
+
+    pub(super) fn refresh_at(&self, now: SystemTime) -> Result<Option<String>, AuthorityError> {
         let before = self.held();
         let changed = digest(&self.dir) != before.files;
-        if !changed && SystemTime::now() < before.renew_at {
+        if !changed && now < before.renew_at {
             return Ok(None);
         }
         let missing = || AuthorityError::Missing(self.dir.display().to_string());
