@@ -48,7 +48,7 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
 
     let mut config = Config::embedded(&dir.join("coordinator"));
     if let Some(url) = args.database.clone() {
-        config.database_url = url;
+        config.database_url = url.into();
     }
     let mut federation = Federation::start(&config).await?;
     let at = federation.at().to_owned();

@@ -301,15 +301,22 @@ fn an_authority_that_is_there_already_is_taken_over() {
     world.json(&["status"]);
 }
 
-/// The one-shot service's shell command, as docker-compose.yml has it, with its folder elsewhere.
-fn setup_command(folder: &Path) -> String {
+/// A service's shell command, as docker-compose.yml has it, with its folders elsewhere.
+fn compose_command(service: &str, folder: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let compose = std::fs::read_to_string(root.join("docker-compose.yml")).expect("a file");
-    let service = compose.split("\n  setup:\n").nth(1).expect("the service");
+    let service = compose.split(&format!("\n  {service}:")).nth(1).expect("the service");
     let command = service.split("      - >-\n").nth(1).expect("its command");
     let command = command.split("\n    depends_on:").next().expect("its end");
     let folded: Vec<&str> = command.lines().map(str::trim).collect();
-    folded.join(" ").replace("$$", "$").replace("/var/lib/tributary", &folder.display().to_string())
+    let command = folded.join(" ").replace("$$", "$");
+    // Longer paths first: one is the beginning of the others.
+    ["/var/lib/tributary-tokens", "/var/lib/tributary-site", "/var/lib/tributary"]
+        .iter()
+        .zip(["tokens", "state", ""])
+        .fold(command, |command, (from, to)| {
+            command.replace(from, folder.join(to).to_str().expect("a path").trim_end_matches('/'))
+        })
 }
 
 #[test]
@@ -322,7 +329,7 @@ fn the_compose_file_s_setup_makes_authority_and_token_once() {
         command.env("TRIBUTARY__DATA_DIR", dir.path()).env("TRIBUTARY_FEDERATION", "local");
         command
     };
-    let script = setup_command(dir.path());
+    let script = compose_command("setup", dir.path());
     let setup = || {
         let binaries = binary("tributary-coordinator").parent().expect("a folder").to_owned();
         let mut command = std::process::Command::new("/bin/sh");
@@ -347,8 +354,38 @@ fn the_compose_file_s_setup_makes_authority_and_token_once() {
     enroll.arg("--identity").arg(dir.path().join("ada"));
     assert!(succeed(enroll).contains("spiffe://local/admin/admin"));
     let used = token();
-    assert_eq!(setup(), made, "a later start leaves both as they are");
+    // A site's container, twice: enrolled once, and at work each time.
+    let site = dir.path().join("site");
+    std::fs::create_dir_all(&site).expect("a folder");
+    let state = dir.path().join("state");
+    let sample = include_str!("../../docs/samples/site-compose.toml");
+    let file = sample.replace("coordinator:7443", &format!("localhost:{port}"));
+    let file = file.replace("/var/lib/tributary-site", state.to_str().expect("a path"));
+    std::fs::write(site.join("client.toml"), file).expect("written");
+    std::fs::write(site.join("rows.csv"), "age,sick\n50,1\n61,0\n").expect("written");
+    let script = compose_command("site-a", dir.path());
+    let script = script.replace("coordinator:7443", &format!("localhost:{port}"));
+    let script = script.replace("/site/", &format!("{}/", site.display()));
+    for _ in 0..2 {
+        let binaries = binary("tributary-client").parent().expect("a folder").to_owned();
+        let mut command = std::process::Command::new("/bin/sh");
+        let path = format!("{}:/usr/bin:/bin", binaries.display());
+        command.args(["-euc", &script]).env("PATH", path).env("TRIBUTARY_SITE", "site-a");
+        let agent = tributary_testing::Process::spawn(command).expect("spawn");
+        agent.wait_for_line("started", patience).expect("it works");
+    }
+    let enrolled = std::fs::read_to_string(state.join("identity/identity.pem")).expect("a key");
+    assert!(enrolled.contains("BEGIN CERTIFICATE"));
+    let tokens = || {
+        ["site-a", "site-b"].map(|site| {
+            std::fs::read_to_string(dir.path().join(format!("tokens/{site}.token"))).expect("made")
+        })
+    };
+    let before = tokens();
+    assert_eq!(setup(), made, "a later start leaves who is enrolled as they are");
     assert_eq!(token(), used);
+    assert_eq!(tokens()[0], before[0]);
+    assert_ne!(tokens()[1], before[1], "nobody has used this one");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use tributary_core::identity::Identity;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -50,7 +51,7 @@ pub enum IdentityFault {
 
 /// A fresh key and the request for its certificate.
 pub struct Request {
-    key: KeyPair,
+    key: Zeroizing<KeyPair>,
     /// PKCS#10, DER.
     pub csr: Vec<u8>,
 }
@@ -61,8 +62,8 @@ impl Request {
     /// # Errors
     /// When the system gives no random bytes.
     pub fn new() -> Result<Self, IdentityFault> {
-        let key = KeyPair::generate()?;
-        let csr = CertificateParams::default().serialize_request(&key)?.der().to_vec();
+        let key = Zeroizing::new(KeyPair::generate()?);
+        let csr = CertificateParams::default().serialize_request(&*key)?.der().to_vec();
         Ok(Self { key, csr })
     }
 }
@@ -109,7 +110,8 @@ impl Credential {
         let fault =
             |what: &str| IdentityFault::File { path: from.to_owned(), what: what.to_owned() };
         // The error of a key that does not parse says nothing of the key.
-        let pair = KeyPair::from_pem(&key).map_err(|_| fault("expected a private key in PEM"))?;
+        let pair = KeyPair::from_pem(&key).map(Zeroizing::new);
+        let pair = pair.map_err(|_| fault("expected a private key in PEM"))?;
         let (_, parsed) =
             X509Certificate::from_der(&chain).map_err(|_| fault("expected a certificate"))?;
         if parsed.public_key().subject_public_key.data.as_ref() != pair.der_bytes() {
@@ -152,7 +154,7 @@ impl Credential {
             let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
             found.map_err(|error| fault_of(path, error.to_string()))
         };
-        let parsed = PrivateKeyDer::from_pem_slice(&read(key)?);
+        let parsed = PrivateKeyDer::from_pem_slice(&read(key)?).map(Zeroizing::new);
         let parsed =
             parsed.map_err(|_| fault_of(key, "expected a private key in PEM".to_owned()))?;
         let pem = Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", parsed.secret_der())));
@@ -191,7 +193,7 @@ impl Credential {
             return Err(fault(format!("expected at most {FILE_BYTES_MAX} bytes")));
         }
         let text = fs::read(&path).map(Zeroizing::new).map_err(|error| fault(error.to_string()))?;
-        let key = PrivateKeyDer::from_pem_slice(&text);
+        let key = PrivateKeyDer::from_pem_slice(&text).map(Zeroizing::new);
         let key = key.map_err(|_| fault("expected a private key in PEM".to_owned()))?;
         let key = Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", key.secret_der())));
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -266,10 +268,12 @@ impl Credential {
         &self.authorities
     }
 
-    /// The key, for a handshake.
-    pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, rustls::Error> {
-        PrivateKeyDer::from_pem_slice(self.key.as_bytes())
-            .map_err(|_| rustls::Error::General("the identity's key is no key".to_owned()))
+    /// What a handshake shows and signs with. (What rustls is given by value it does not clear.)
+    pub(crate) fn certified(&self) -> Result<CertifiedKey, rustls::Error> {
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
+            .map_err(|_| rustls::Error::General("the identity's key is no key".to_owned()))?;
+        let signing = rustls::crypto::ring::sign::any_supported_type(&Zeroizing::new(key))?;
+        Ok(CertifiedKey::new(vec![self.chain.clone()], signing))
     }
 }
 

@@ -163,9 +163,9 @@ async fn note_start(store: &Store, keeper: Option<&Keeper>) -> anyhow::Result<()
 }
 
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let store = Store::open(&config.database_url)
-        .await
-        .with_context(|| format!("cannot open {}", crate::config::redact(&config.database_url)))?;
+    let store = Store::open(config.database_url.reveal()).await.with_context(|| {
+        format!("cannot open {}", crate::config::redact(config.database_url.reveal()))
+    })?;
     store.migrate().await.context("cannot migrate the database")?;
     store.check_schema().await.context("the database has another schema")?;
     Ok(store)

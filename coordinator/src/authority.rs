@@ -6,6 +6,7 @@
 
 mod folder;
 mod keeper;
+mod key;
 mod member;
 
 pub use folder::{Import, init, promote, retire, rotate};
@@ -25,6 +26,7 @@ use time::OffsetDateTime;
 use tributary_core::digest::Digest;
 use tributary_core::identity::{Identity, Role};
 use tributary_core::name::{ClientName, FederationName};
+use zeroize::Zeroizing;
 
 use crate::store::NewCertificate;
 
@@ -79,7 +81,7 @@ pub enum AuthorityError {
 /// The federation's certificate authorities as they are now.
 pub struct Authority {
     federation: FederationName,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, key::Key>,
     current: CertificateDer<'static>,
     /// Trusted as well: the next one before its time, the previous one after it.
     others: Vec<CertificateDer<'static>>,
@@ -159,7 +161,8 @@ impl Authority {
         })
     }
 
-    /// A certificate for a coordinator's own port: its chain with the authority, and its key.
+    /// A certificate for a coordinator's own port: its chain with the authority, and its key, whose bytes
+    /// are cleared when they go.
     ///
     /// # Errors
     /// When a name is no DNS name.
@@ -167,7 +170,8 @@ impl Authority {
         &self,
         names: &[String],
         ttl: Duration,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
+    ) -> Result<(Vec<CertificateDer<'static>>, Zeroizing<PrivateKeyDer<'static>>), AuthorityError>
+    {
         let mut params = leaf("coordinator", SystemTime::now(), ttl);
         let uri = format!("spiffe://{}/coordinator", self.federation);
         params.subject_alt_names.push(SanType::URI(Ia5String::try_from(uri)?));
@@ -178,12 +182,12 @@ impl Authority {
             });
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate()?;
-        let signed = params.signed_by(&key, &self.issuer)?;
+        let key = Zeroizing::new(KeyPair::generate()?);
+        let signed = params.signed_by(&*key, &self.issuer)?;
         let chain = vec![signed.der().clone(), self.current.clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der());
         let key = key.map_err(|error| AuthorityError::Request(error.to_owned()))?;
-        Ok((chain, key))
+        Ok((chain, Zeroizing::new(key)))
     }
 }
 

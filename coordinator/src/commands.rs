@@ -212,7 +212,7 @@ pub async fn token(args: TokenArgs) -> anyhow::Result<()> {
     match args.to {
         Some(path) => write_secret(&path, &token.reveal()),
         None => {
-            println!("{}", token.reveal());
+            println!("{}", token.reveal().as_str());
             Ok(())
         }
     }

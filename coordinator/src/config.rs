@@ -9,8 +9,10 @@ use tributary_core::document::{Section, read_table};
 use tributary_core::fault::Faults;
 
 mod s3;
+mod secret;
 
 pub use s3::{S3Config, bucket};
+pub use secret::Secret;
 
 /// Where the coordinator listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7443";
@@ -146,7 +148,7 @@ pub struct Config {
     /// Checkpoints and updates lie here, and the SQLite file where no other database is named.
     pub data_dir: PathBuf,
     /// `sqlite://PATH` or `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE`.
-    pub database_url: String,
+    pub database_url: Secret,
     /// The certificate authority's folder. With one the port speaks TLS and asks for certificates;
     /// without one it listens on loopback alone.
     pub ca_dir: PathBuf,
@@ -224,7 +226,7 @@ impl Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: data_dir.to_owned(),
-            database_url: sqlite_url(data_dir),
+            database_url: sqlite_url(data_dir).into(),
             ca_dir: data_dir.join("ca"),
             server_names: Vec::new(),
             certificate_ttl_s: CERTIFICATE_TTL_S_DEFAULT,
@@ -291,7 +293,7 @@ impl Config {
              keep_updates = {:?}, blobs = {:?}, s3 = {:?}, driver_lease_s = {}, limits = {:?}",
             self.listen.to_string(),
             self.data_dir.display().to_string(),
-            redact(&self.database_url),
+            redact(self.database_url.reveal()),
             self.ca_dir.display().to_string(),
             self.server_names,
             self.certificate_ttl_s,
@@ -331,13 +333,13 @@ fn read_names(root: &mut Section) -> Vec<String> {
     names
 }
 
-fn read_database_url(root: &mut Section, data_dir: &Path) -> String {
+fn read_database_url(root: &mut Section, data_dir: &Path) -> Secret {
     let url = root.text("database_url", Some(&sqlite_url(data_dir)));
     let known = ["sqlite://", "postgres://", "postgresql://"];
     if !known.iter().any(|scheme| url.starts_with(scheme)) {
         root.fault("database_url", "sqlite://PATH or postgres://USER@HOST/DATABASE", redact(&url));
     }
-    url
+    url.into()
 }
 
 fn sqlite_url(data_dir: &Path) -> String {
@@ -386,7 +388,7 @@ mod tests {
     fn nothing_gives_the_embedded_default() {
         let config = load(&[]).expect("default");
         assert_eq!(config.listen.to_string(), "127.0.0.1:7443");
-        assert_eq!(config.database_url, "sqlite://tributary-data/tributary.sqlite");
+        assert_eq!(config.database_url.reveal(), "sqlite://tributary-data/tributary.sqlite");
     }
 
     #[test]
@@ -404,6 +406,12 @@ mod tests {
         }
         assert!(!error.contains("secret"), "{error}");
         assert_eq!(redact("postgres://me:secret@db/x"), "postgres://me:***@db/x");
+        let config = load(&[("TRIBUTARY__DATABASE_URL", "postgres://me:canary@db/x")]);
+        let config = config.expect("a database");
+        assert_eq!(config.database_url.reveal(), "postgres://me:canary@db/x");
+        for said in [format!("{config:?}"), format!("{config:#?}"), config.redacted()] {
+            assert!(!said.contains("canary"), "{said}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::digest::Digest;
 use crate::name::{ClientName, FederationName};
@@ -160,11 +160,16 @@ impl Token {
         Self { role, name, authority, secret }
     }
 
-    /// The text that its holder is given.
+    /// The text that its holder is given; its memory is cleared when it goes.
     #[must_use]
-    pub fn reveal(&self) -> String {
-        let (role, secret) = (self.role, hex::encode(self.secret));
-        format!("{TOKEN_FORM}_{role}_{secret}_{}_{}", self.authority.hex(), self.name)
+    pub fn reveal(&self) -> Zeroizing<String> {
+        let (role, secret) = (self.role, Zeroizing::new(hex::encode(self.secret)));
+        let secret = secret.as_str();
+        Zeroizing::new(format!(
+            "{TOKEN_FORM}_{role}_{secret}_{}_{}",
+            self.authority.hex(),
+            self.name
+        ))
     }
 
     /// The secret, for the wire.

@@ -175,7 +175,7 @@ fn start_echo(at: &str, name: &str, dir: &Path, features: u32) -> anyhow::Result
 pub(crate) async fn serve(dir: &Path, database: Option<String>) -> anyhow::Result<()> {
     let mut config = Config::embedded(dir);
     if let Some(url) = database {
-        config.database_url = url;
+        config.database_url = url.into();
     }
     let mut coordinator = Coordinator::start(&config).await?;
     println!("http://{}", coordinator.address());

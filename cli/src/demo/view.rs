@@ -117,7 +117,7 @@ impl View {
         println!("          {}", report.model_digest);
         println!("spec      {}", dir.join("job.toml").display());
         println!("result    {}", dir.join("result.json").display());
-        println!("database  {}\n", redact(&config.database_url));
+        println!("database  {}\n", redact(config.database_url.reveal()));
         println!("{}", next_commands(report, config));
         Ok(())
     }
@@ -154,10 +154,10 @@ fn shares_line(shares: &Shares) -> String {
 /// Three commands that go on from here.
 fn next_commands(report: &Report, config: &Config) -> String {
     let job = &report.job;
-    let database = if config.database_url.starts_with("sqlite") {
+    let database = if config.database_url.reveal().starts_with("sqlite") {
         String::new()
     } else {
-        format!("TRIBUTARY__DATABASE_URL={} ", redact(&config.database_url))
+        format!("TRIBUTARY__DATABASE_URL={} ", redact(config.database_url.reveal()))
     };
     format!(
         "try next:\n  \

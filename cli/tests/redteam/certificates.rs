@@ -143,7 +143,9 @@ async fn the_coordinator_s_own_certificate_is_nobody_s_at_the_port() {
     let world = World::start(|_| {}).await;
     let (port, trust) =
         (world.coordinator.address().port(), world.config.ca_dir.join("current.pem"));
-    let own = world.authority().serve_as(&["localhost".to_owned()], DAY).expect("signed");
+    let signed = world.authority().serve_as(&["localhost".to_owned()], DAY);
+    let (chain, key) = signed.expect("signed");
+    let own = (chain, key.clone_key());
     let mut stream = shake(port, TLS13, Some(own), &trust).await.expect("TLS 1.3 tells later");
     assert!(is_cut(&mut stream).await, "a server's certificate is for servers");
 }

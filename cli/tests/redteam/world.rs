@@ -146,7 +146,7 @@ pub(crate) fn forge_by(
 
 /// A token straight into the database, as `tributary-coordinator token` makes it.
 pub(crate) async fn token_of(config: &Config, role: Role, name: &str, ttl: Duration) -> Token {
-    let store = Store::open(&config.database_url).await.expect("open");
+    let store = Store::open(config.database_url.reveal()).await.expect("open");
     store.migrate().await.expect("migrate");
     let authority = Authority::load(&config.ca_dir).expect("read").expect("there");
     let name = name.parse().expect("a name");

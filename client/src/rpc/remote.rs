@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -119,11 +120,8 @@ impl Remote {
         }
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(wrong)?;
-        let chain = vec![credential.certificate().clone()];
-        let config = builder
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, credential.key().map_err(wrong)?)
-            .map_err(wrong)?;
+        let own = SingleCertAndKey::from(credential.certified().map_err(wrong)?);
+        let config = builder.with_root_certificates(roots).with_client_cert_resolver(Arc::new(own));
         Self::with_config(&place, config)
     }
 

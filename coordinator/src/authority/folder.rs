@@ -33,6 +33,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
+use super::key::Key;
 use super::{Authority, AuthorityError, SKEW, serial};
 
 /// How long an authority's certificate is good: rotating it is a drill, not a deadline.
@@ -179,7 +180,7 @@ impl Authority {
 type Made = (String, Zeroizing<String>);
 
 fn make(federation: &FederationName) -> Result<Made, AuthorityError> {
-    let key = KeyPair::generate()?;
+    let key = Zeroizing::new(KeyPair::generate()?);
     let now = SystemTime::now();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -193,7 +194,7 @@ fn make(federation: &FederationName) -> Result<Made, AuthorityError> {
     params.not_before = OffsetDateTime::from(now - SKEW);
     params.not_after = OffsetDateTime::from(now + AUTHORITY_LIFE);
     params.serial_number = Some(serial);
-    let certificate = params.self_signed(&key)?;
+    let certificate = params.self_signed(&*key)?;
     Ok((certificate.pem(), Zeroizing::new(key.serialize_pem())))
 }
 
@@ -202,12 +203,13 @@ fn check(
     certificate: &str,
     key: &str,
     dir: &Path,
-) -> Result<(CertificateDer<'static>, Issuer<'static, KeyPair>), AuthorityError> {
+) -> Result<(CertificateDer<'static>, Issuer<'static, Key>), AuthorityError> {
     let fault = |what: String| AuthorityError::File { path: dir.display().to_string(), what };
     let der = CertificateDer::from_pem_slice(certificate.as_bytes())
         .map_err(|error| fault(format!("expected a certificate in PEM: {error}")))?;
     // The error of a key that does not parse says nothing of the key.
     let key = KeyPair::from_pem(key)
+        .map(Key::from)
         .map_err(|_| fault("expected a private key (PKCS#8) in PEM".to_owned()))?;
     let parsed = X509Certificate::from_der(&der);
     let (_, parsed) = parsed.map_err(|error| fault(format!("expected a certificate: {error}")))?;

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tributary_core::digest::Digest;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
 
 use super::{Authority, AuthorityError};
 
@@ -79,9 +81,13 @@ impl Keeper {
     /// # Errors
     /// When a file is not what it must be.
     pub fn refresh(&self) -> Result<Option<String>, AuthorityError> {
+        self.refresh_at(SystemTime::now())
+    }
+
+    pub(super) fn refresh_at(&self, now: SystemTime) -> Result<Option<String>, AuthorityError> {
         let before = self.held();
         let changed = digest(&self.dir) != before.files;
-        if !changed && SystemTime::now() < before.renew_at {
+        if !changed && now < before.renew_at {
             return Ok(None);
         }
         let missing = || AuthorityError::Missing(self.dir.display().to_string());
@@ -165,9 +171,12 @@ fn end_of(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
 }
 
 fn digest(dir: &Path) -> Digest {
-    let contents: Vec<Vec<u8>> =
-        FILES.iter().map(|name| std::fs::read(dir.join(name)).unwrap_or_default()).collect();
-    Digest::of_fields("tributary/ca/v1", contents.iter().map(Vec::as_slice))
+    // The key is among them.
+    let contents: Vec<Zeroizing<Vec<u8>>> = FILES
+        .iter()
+        .map(|name| Zeroizing::new(std::fs::read(dir.join(name)).unwrap_or_default()))
+        .collect();
+    Digest::of_fields("tributary/ca/v1", contents.iter().map(|bytes| bytes.as_slice()))
 }
 
 /// TLS 1.3 alone. A certificate is optional at the handshake, because who enrolls has none; what may
@@ -187,10 +196,12 @@ fn server_config(
         .allow_unauthenticated()
         .build()?;
     let (chain, key) = authority.serve_as(names, ttl)?;
+    // From a reference: what rustls is given by value it does not clear.
+    let own = CertifiedKey::new(chain, rustls::crypto::ring::sign::any_supported_type(&key)?);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

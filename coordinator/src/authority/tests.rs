@@ -1,6 +1,7 @@
 //! What the authority signs, and what it never does twice.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
@@ -89,6 +90,25 @@ fn an_end_that_is_near_is_said_beforehand() {
     assert_eq!(held.warning(now + DAY * 2 / 3), None, "it is renewed now");
     let late = held.warning(now + DAY - Duration::from_secs(1800)).expect("it was not renewed");
     assert!(late.contains("port's certificate"), "{late}");
+}
+
+#[test]
+fn the_port_s_certificate_is_made_anew_when_two_thirds_of_its_life_are_over() {
+    let dir = folder();
+    let keeper = Keeper::open(dir.path(), Vec::new(), DAY).expect("read").expect("there");
+    let (first, now) = (keeper.held(), SystemTime::now());
+    let minute = Duration::from_secs(60);
+    assert_eq!(keeper.refresh_at(now + DAY * 2 / 3 - minute).expect("read"), None);
+    assert!(Arc::ptr_eq(&first, &keeper.held()), "it is not due");
+    let changed = keeper.refresh_at(now + DAY * 2 / 3 + minute).expect("read");
+    assert_eq!(changed, None, "who is trusted is as before");
+    let second = keeper.held();
+    assert!(!Arc::ptr_eq(&first.server, &second.server), "handshakes go by another certificate");
+    assert_eq!(first.authority.trusted(), second.authority.trusted());
+    // A folder that cannot be read leaves everything as it is.
+    std::fs::write(dir.path().join("current.key"), "no key").expect("written");
+    keeper.refresh_at(now).expect_err("no key");
+    assert!(Arc::ptr_eq(&second, &keeper.held()));
 }
 
 #[test]

@@ -75,7 +75,10 @@ impl FederationService for Federation {
         let (hash, ttl) = (Token::hash(token.secret()), Duration::from_secs(ttl_s.into()));
         let created = self.hub.store.create_token(hash, (role, &name), ttl, &by).await;
         let expires_at_us = created.map_err(|error| of_store(&error))?;
-        Ok(Response::new(v1::CreateTokenResponse { token: token.reveal(), expires_at_us }))
+        Ok(Response::new(v1::CreateTokenResponse {
+            token: token.reveal().to_string(),
+            expires_at_us,
+        }))
     }
 
     async fn list_identities(

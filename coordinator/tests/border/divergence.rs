@@ -47,7 +47,7 @@ async fn updates_that_grow_end_the_job_with_its_last_good_checkpoint() {
     assert!(!orphan.exists() && orphan.with_file_name("000003-01.safetensors").exists());
 
     world.coordinator.stop().await.expect("stopped");
-    let store = Store::open(&world.config.database_url).await.expect("store");
+    let store = Store::open(world.config.database_url.reveal()).await.expect("store");
     let blobs = Blobs::open(&world.config).await.expect("blobs");
     let report = verification::verify(&store, &blobs, &job).await.expect("verified");
     let same: Vec<_> = (1..=4).map(|number| (number, Verdict::Same)).collect();
