@@ -1,7 +1,5 @@
 //! Whole federations of real processes: coordinator, clients, operator; killed and started again.
 
-#[path = "federation/rare.rs"]
-mod rare;
 #[path = "federation/site.rs"]
 mod site;
 #[path = "federation/world.rs"]

@@ -25,13 +25,7 @@ fn write_rows(dir: &Path, prefix: &str, start: usize, step: usize, count: usize)
     write_some(dir, prefix, (&pixels, &labels), &rows);
 }
 
-/// Writes these rows of pixels and labels.
-pub(crate) fn write_some(
-    dir: &Path,
-    prefix: &str,
-    (pixels, labels): (&[u8], &[u8]),
-    rows: &[usize],
-) {
+fn write_some(dir: &Path, prefix: &str, (pixels, labels): (&[u8], &[u8]), rows: &[usize]) {
     let images: Vec<u8> =
         rows.iter().flat_map(|&r| pixels[r * 64..(r + 1) * 64].iter().copied()).collect();
     let labels: Vec<u8> = rows.iter().map(|&r| labels[r]).collect();
