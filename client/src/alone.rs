@@ -44,30 +44,16 @@ pub(crate) fn run(args: &AloneArgs) -> anyhow::Result<()> {
     }
     let bar = Bar::new();
     for round in 1..=spec.rounds {
-        let order = Order {
-            spec: &spec,
-            round,
-            client: &config.agent.name,
-            checkpoint: &model,
-            data: None,
-        };
         bar.begin(format!("round {round}: training"));
-        let trained = trainer.train(&order, &bar)?;
+        let trained = trainer.train(&order(&config, &spec, round, &model), &bar)?;
         for (value, change) in model.values_mut().iter_mut().zip(&trained.update) {
             // As a federation of one would: rounded once.
             *value = (f64::from(*value) + f64::from(*change)) as f32;
         }
         let mut line = format!("round {round:>4}  {}", line(trained.statistics.metrics()));
         if scores {
-            let order = Order {
-                spec: &spec,
-                round,
-                client: &config.agent.name,
-                checkpoint: &model,
-                data: None,
-            };
             bar.begin(format!("round {round}: scoring"));
-            let held_out = trainer.evaluate(&order, &bar)?;
+            let held_out = trainer.evaluate(&order(&config, &spec, round, &model), &bar)?;
             let shown = self::line(held_out.metrics());
             line += &format!("   validation: {shown}");
             if round == spec.rounds {
@@ -122,6 +108,16 @@ fn first(args: &AloneArgs, spec: &JobSpec) -> anyhow::Result<ParameterSet> {
         ),
         _ => Ok(model),
     }
+}
+
+/// What a federation would ask of this site in a round.
+fn order<'a>(
+    config: &'a ClientConfig,
+    spec: &'a JobSpec,
+    round: u32,
+    checkpoint: &'a ParameterSet,
+) -> Order<'a> {
+    Order { spec, round, client: &config.agent.name, checkpoint, data: None }
 }
 
 /// The scores that a model of its kind has.

@@ -77,3 +77,19 @@ const TICK_MAX: Duration = Duration::from_millis(1000);
 /// Waits between tries when the store or the blobs fail, from the first to the longest: a database
 /// that is back should not be waited for.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// The waits between tries: twice as long each time, up to the longest.
+struct Pause(Duration);
+
+impl Pause {
+    fn new() -> Self {
+        Self(RETRY.0)
+    }
+
+    /// How long to wait before the next try.
+    fn lengthen(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(RETRY.1);
+        now
+    }
+}

@@ -56,13 +56,9 @@ impl Work<'_> {
             task_id: task.id.to_string(),
             sums: Some(sums_to_wire(&sums)),
         };
-        self.until_answered(stop, pulse, || {
-            let mut client = self.client.clone();
+        self.submit(stop, pulse, |mut client| {
             let request = request.clone();
-            async move {
-                let answer = limited(CALL, client.submit_statistics(request)).await?;
-                Ok(answer.receipt.map(|receipt| receipt.update_digest).unwrap_or_default())
-            }
+            async move { Ok(limited(CALL, client.submit_statistics(request)).await?.receipt) }
         })
         .await
     }

@@ -13,7 +13,7 @@ use super::checked::Checked;
 use super::pulse::Pulse;
 use super::work::{Outcome, Work};
 use crate::observer::AgentEvent;
-use crate::rpc::{Backoff, CALL, CallError, Outgoing, limited, upload};
+use crate::rpc::{Backoff, CALL, CallError, Client, Outgoing, limited, upload};
 
 impl Work<'_> {
     /// Sends a finished update until there is a receipt or a refusal.
@@ -36,6 +36,23 @@ impl Work<'_> {
                 let receipt = upload(&mut client, &self.me, outgoing, step).await?;
                 Ok(receipt.update_digest)
             }
+        })
+        .await
+    }
+
+    /// Sends a result of one message until there is a receipt or a refusal.
+    pub(super) async fn submit<F>(
+        &self,
+        stop: &CancellationToken,
+        pulse: &Pulse,
+        call: impl Fn(Client) -> F,
+    ) -> Result<Outcome, AgentError>
+    where
+        F: Future<Output = Result<Option<v1::Receipt>, CallError>>,
+    {
+        self.until_answered(stop, pulse, || {
+            let answered = call(self.client.clone());
+            async { Ok(answered.await?.map(|receipt| receipt.update_digest).unwrap_or_default()) }
         })
         .await
     }

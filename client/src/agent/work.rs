@@ -259,13 +259,9 @@ impl Work<'_> {
             task_id: task.id.to_string(),
             statistics: Some(statistics_to_wire(&statistics)),
         };
-        self.until_answered(stop, pulse, || {
-            let mut client = self.client.clone();
+        self.submit(stop, pulse, |mut client| {
             let request = request.clone();
-            async move {
-                let answer = limited(CALL, client.submit_evaluation(request)).await?;
-                Ok(answer.receipt.map(|r| r.update_digest).unwrap_or_default())
-            }
+            async move { Ok(limited(CALL, client.submit_evaluation(request)).await?.receipt) }
         })
         .await
     }

@@ -8,7 +8,7 @@ use tributary_core::metrics::Statistics;
 use tributary_core::round::divergence::median_loss;
 use tributary_core::round::{Event, FoldFacts, JobState, RoundState};
 
-use super::{Hub, RETRY};
+use super::{Hub, Pause};
 use crate::aggregation::{Contribution, FoldError, FoldOutcome, FoldPlan, fold_round};
 use crate::blobs::{UpdateKey, checkpoint_key};
 use crate::specs::Spec;
@@ -31,7 +31,7 @@ pub(super) async fn fold(
     state: &JobState,
     token: &LeaseToken,
 ) -> Result<Folded, StoreError> {
-    let mut pause = RETRY.0;
+    let mut pause = Pause::new();
     loop {
         let Some(round) = &state.round else { return Ok(failed("no round to fold")) };
         let accepted = hub.store.accepted_updates(&state.id, round.number).await?;
@@ -51,8 +51,7 @@ pub(super) async fn fold(
                 tracing::warn!(job = %state.id, round, %why, "the fold failed; trying again");
                 let waits_for = format!("waiting to fold round {round}: {why}");
                 hub.store.note_wait(&state.id, token, &waits_for).await?;
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY.1);
+                tokio::time::sleep(pause.lengthen()).await;
             }
             Err(FoldError::NotFinite { coordinate }) => {
                 let reason = FoldError::NotFinite { coordinate }.to_string();

@@ -16,7 +16,7 @@ use tributary_core::round::{
 
 use super::fold::{Folded, fold};
 use super::pool::pool;
-use super::{Hub, RETRY, TICK, TICK_MAX};
+use super::{Hub, Pause, RETRY, TICK, TICK_MAX};
 use crate::failpoint::failpoint;
 use crate::specs::{Spec, SpecError};
 use crate::store::{JobChanges, LeaseToken, StoreError};
@@ -64,7 +64,7 @@ pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: Ca
         tokio::spawn(renew(hub.clone(), job.clone(), driver.token.clone(), lost.clone()));
     let _renewing = AbortOnDropHandle::new(renewing);
     driver.halt = Some((stop.clone(), lost.clone()));
-    let mut pause = RETRY.0;
+    let mut pause = Pause::new();
     while !stop.is_cancelled() && !lost.is_cancelled() {
         // Subscribe, then read: a bell that rings during the pass is heard after it.
         let rung = bell.notified();
@@ -72,7 +72,7 @@ pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: Ca
             Ok(Next::Again | Next::Fold(_) | Next::Pool(_)) => continue,
             Ok(Next::Ended) => return,
             Ok(Next::Wait) => {
-                pause = RETRY.0;
+                pause = Pause::new();
                 TICK
             }
             Err(DriveError::LeaseLost) | Err(DriveError::Store(StoreError::Fenced { .. })) => {
@@ -80,9 +80,8 @@ pub(super) async fn drive(hub: Arc<Hub>, job: JobId, token: LeaseToken, stop: Ca
                 return;
             }
             Err(error) => {
-                tracing::warn!(%job, %error, retry_in = ?pause, "a pass failed; trying again");
-                let wait = pause;
-                pause = (pause * 2).min(RETRY.1);
+                let wait = pause.lengthen();
+                tracing::warn!(%job, %error, retry_in = ?wait, "a pass failed; trying again");
                 wait
             }
         };

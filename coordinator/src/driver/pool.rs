@@ -6,7 +6,7 @@ use tributary_core::spec::JobSpec;
 use tributary_core::statistics::{Pool, SiteSums, encode_constants};
 
 use super::fold::Folded;
-use super::{Hub, RETRY};
+use super::{Hub, Pause};
 use crate::blobs::{BlobError, Blobs, constants_key, sums_key};
 use crate::failpoint::failpoint;
 use crate::specs::Spec;
@@ -25,9 +25,10 @@ pub(crate) enum PoolError {
 
 /// Pools, trying again for as long as the blobs only fail for now.
 pub(super) async fn pool(hub: &Hub, spec: &Spec, state: &JobState) -> Result<Folded, StoreError> {
-    let mut pause = RETRY.0;
+    // Nothing is open any more: the rows stay what they are.
+    let accepted = hub.store.site_sums(&state.id).await?;
+    let mut pause = Pause::new();
     loop {
-        let accepted = hub.store.site_sums(&state.id).await?;
         let pooled = constants(&hub.blobs, &spec.parsed, &state.id, &accepted).await;
         let written = match pooled {
             Ok((bytes, rows)) => {
@@ -44,8 +45,7 @@ pub(super) async fn pool(hub: &Hub, spec: &Spec, state: &JobState) -> Result<Fol
             }
             Err(PoolError::Blob(error)) if error.is_transient() => {
                 tracing::warn!(job = %state.id, %error, "pooling failed; trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY.1);
+                tokio::time::sleep(pause.lengthen()).await;
                 continue;
             }
             Err(error) => Event::PoolFailed { reason: error.to_string() },
