@@ -189,12 +189,17 @@ fn address_space() -> Option<AddressSpace> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::{Mutex, PoisonError};
 
     use super::{Finding, MEMORY_BYTES_MAX, Plan, Score, run};
     use crate::corpus::Seed;
     use crate::{Target, Verdict};
 
+    /// What is taken is counted for the whole process: one of these tests at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     fn tried(run_one: fn(&[u8], &Path) -> Verdict) -> anyhow::Result<Score> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let findings = tempfile::tempdir().expect("a folder");
         let plan = Plan { seed: 1, runs: 400, until: None, findings: findings.path().to_owned() };
         let seeds = [Seed { name: "good-a".to_owned(), bytes: b"size = 12;".to_vec() }];

@@ -37,7 +37,10 @@ fn main() -> anyhow::Result<()> {
         }
     };
     for target in chosen {
-        let seeds = corpus::read(&corpus::folder(), target.name)?;
+        let seeds = match targets::fresh(target.name) {
+            Some(seed) => vec![seed],
+            None => corpus::read(&corpus::folder(), target.name)?,
+        };
         let plan = Plan {
             seed: args.seed,
             runs: args.runs,

@@ -9,6 +9,7 @@ mod spec;
 mod weights;
 
 use crate::Target;
+use crate::corpus::Seed;
 
 /// Every target, by name.
 #[must_use]
@@ -39,11 +40,18 @@ pub fn named(name: &str) -> anyhow::Result<Target> {
     })
 }
 
+/// What a target's mutations begin from where no file may hold it; made anew in each run.
+#[must_use]
+pub fn fresh(name: &str) -> Option<Seed> {
+    let bytes = (name == "identity_file").then(enrolment::fresh_identity)?;
+    Some(Seed { name: "good-fresh".to_owned(), bytes })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{all, named};
+    use super::{all, fresh, named};
     use crate::corpus;
 
     #[test]
@@ -56,7 +64,8 @@ mod tests {
             .filter(|entry| entry.file_type().expect("a type").is_dir())
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
-        assert_eq!(folders, names);
+        let made = |name: &String| fresh(name).is_none();
+        assert_eq!(folders, names.into_iter().filter(made).collect());
         let error = named("nothing").map(|target| target.name).expect_err("unknown").to_string();
         assert!(error.contains("convert") && error.contains("\"nothing\""), "{error}");
     }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tributary_client::identity::Credential;
+use tributary_client::identity::{Credential, Request};
 use tributary_coordinator::authority::{Authority, der_of, init, member_of};
 use tributary_core::identity::{Identity, Role, Token};
 use tributary_core::name::ClientName;
@@ -103,6 +103,18 @@ fn certificate(bytes: &[u8], _: &Path) -> Verdict {
         assert_eq!(member.identity.federation.as_str(), "hospitals");
     }
     Verdict::of(&member)
+}
+
+/// A client's file of this process alone: a key has no place in the repository.
+pub(super) fn fresh_identity() -> Vec<u8> {
+    let request = Request::new().expect("random bytes");
+    let hour = Duration::from_secs(3600);
+    let signed = authority().sign(&request.csr, (Role::Client, &name()), hour).expect("signed");
+    let trusted = authority().trusted().iter().map(|der| der.to_vec()).collect();
+    let certificate = der_of(&signed.der).expect("hex");
+    let dir = tempfile::tempdir().expect("a folder");
+    let credential = Credential::given(&request, certificate, trusted).expect("its own");
+    std::fs::read(credential.save(dir.path()).expect("saved")).expect("read")
 }
 
 /// A client's own file: a key, its certificate, whom it trusts. One whose time is past is refused.

@@ -49,8 +49,8 @@ fn columns_that_a_site_does_not_have_are_refused_by_the_job_s_names() {
     let folder = site();
     let wanted = Wanted::by_job(&job(LIST, 3));
     let refused = folder.open_for(&format!("{TABLE}rename = {{ age = \"alter\" }}\n"), &wanted);
-    assert!(refused.as_ref().err().expect("refused").is_unfit());
-    let told = refused.err().expect("refused").difference().expect("a difference").to_string();
+    assert!(refused.as_ref().expect_err("refused").is_unfit());
+    let told = refused.expect_err("refused").difference().expect("a difference").to_string();
     says(&told, &["set of columns", "expected one for the job's \"pain\"", "`rename` of [data]"]);
     assert!(!told.contains("schmerz") && !told.contains("a.csv"), "it leaves the site: {told}");
 }
@@ -79,7 +79,7 @@ fn a_job_that_lists_nothing_is_refused_where_the_site_leaves_it_the_list() {
     let silent = job("", 3);
     for own in ["features = \"job\"\n", "rename = { age = \"alter\", pain = \"schmerz\" }\n"] {
         let refused = folder.open_for(&format!("{TABLE}{own}"), &Wanted::by_job(&silent));
-        assert!(refused.as_ref().err().expect("refused").is_unfit());
+        assert!(refused.as_ref().expect_err("refused").is_unfit());
         let refused = message(refused);
         says(&refused, &["expected the columns that the job reads", "no `features` in the job"]);
         // Its rows are counted all the same, so that the site is there for jobs that do list them.
@@ -103,7 +103,7 @@ fn what_all_sites_must_share_is_not_taken_from_one_of_them() {
         (constants, "constants in [data.normalise]"),
     ] {
         let refused = folder.open_for(&own, &silent);
-        assert!(refused.as_ref().err().expect("refused").is_unfit());
+        assert!(refused.as_ref().expect_err("refused").is_unfit());
         says(&message(refused), &["the job, which says nothing of it", found, "state"]);
         assert!(
             parse(&own, folder.path()).expect("sound").check_shared(&Wanted::default()).is_ok()
@@ -126,7 +126,7 @@ fn faults_of_a_rename_are_named() {
         ("rename = { age = \"a\", pain = \"a\" }\n", "expected a column that no other name has"),
         ("features = \"all\"\n", "features"),
     ] {
-        let faults = parse(&format!("{TABLE}{own}"), folder.path()).err().expect("a fault");
+        let faults = parse(&format!("{TABLE}{own}"), folder.path()).expect_err("a fault");
         says(&faults.to_string(), &[part]);
     }
 }
