@@ -54,7 +54,7 @@ pub(crate) struct Cut {
     pub(crate) tokens: Vec<u32>,
     /// How many of them are unknown.
     pub(crate) unknown: u64,
-    /// How many at the end are no words of the text but close it, as BERT's [SEP] does.
+    /// How many at the end are no words of the text but close it, as BERT's `[SEP]` does.
     pub(crate) ending: usize,
 }
 
