@@ -17,6 +17,8 @@ mod floods;
 mod members;
 #[path = "redteam/numbers.rs"]
 mod numbers;
+#[path = "redteam/replicas.rs"]
+mod replicas;
 #[path = "redteam/scenes.rs"]
 mod scenes;
 #[path = "redteam/uploads.rs"]
