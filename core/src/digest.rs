@@ -1,10 +1,14 @@
 //! SHA-256 digests: how blobs, specs and decisions are named.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+/// What is read at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// A SHA-256 digest, written `sha256:<64 hex digits>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +20,20 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of all that a reader gives; a MiB of it is held at a time.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
+        let (mut hasher, mut buffer) = (Hasher::new(), vec![0; READ_BYTES]);
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
     }
 
     /// The digest of a list of fields under a domain: each field goes in behind its length, so no
@@ -138,6 +156,7 @@ mod tests {
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse::<Digest>(), Ok(digest));
+        assert_eq!(Digest::of_reader(b"abc".as_slice()).expect("read"), digest);
         assert!("sha256:ba78".parse::<Digest>().is_err());
         assert!(text.replace("sha256", "sha512").parse::<Digest>().is_err());
     }

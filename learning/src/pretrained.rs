@@ -3,13 +3,12 @@
 mod config;
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use tributary_core::digest::{Digest, Hasher};
+use tributary_core::digest::Digest;
 use tributary_core::model::{Bert, Layer, ModelSpec};
 use tributary_core::params::{ParameterSet, Schema, Tensor};
 
@@ -18,8 +17,6 @@ use config::Config;
 
 /// Largest file of weights: 8 GiB, four times what a job's model may have.
 const FILE_BYTES_MAX: u64 = 8 << 30;
-/// What a digest reads at once.
-const READ_BYTES: usize = 1 << 20;
 
 /// A folder with a model, known by the digest of its `model.safetensors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,18 +182,12 @@ fn fill_in(mut set: ParameterSet, bytes: &[u8], optional: &[&str]) -> Result<Par
     Ok(set)
 }
 
-fn digest_of(mut file: File) -> Result<Digest, String> {
+fn digest_of(file: File) -> Result<Digest, String> {
     let bytes = file.metadata().map_err(|error| error.to_string())?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(format!("expected at most {FILE_BYTES_MAX} bytes, found {bytes}"));
     }
-    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; READ_BYTES]);
-    loop {
-        match file.read(&mut buffer).map_err(|error| error.to_string())? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    Digest::of_reader(file).map_err(|error| error.to_string())
 }
 
 fn bert_of(model: &ModelSpec) -> Option<&Bert> {

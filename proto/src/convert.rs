@@ -19,7 +19,7 @@ use crate::v1;
 pub use binding::{binding_from_wire, binding_to_wire};
 pub use enrollment::{audit_from_wire, audit_to_wire};
 pub use statistics::{
-    class_metrics_to_wire, metrics_to_wire, statistics_from_wire, statistics_to_wire,
+    all_metrics_to_wire, metrics_to_wire, statistics_from_wire, statistics_to_wire,
 };
 pub use sums::{sums_from_wire, sums_to_wire};
 pub use upload::{Upload, upload_from_wire};

@@ -2,13 +2,13 @@
 //! checked against its digest.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tributary_core::digest::{Digest, Hasher};
+use tributary_core::digest::Digest;
 use tributary_proto::v1;
 
 use crate::args::{Output, PullArgs};
@@ -80,7 +80,7 @@ pub(crate) async fn fetch(
     }
     bar.finish_and_clear();
     file.sync_all()?;
-    if digest_of(&partial)? != digest {
+    if Digest::of_reader(File::open(&partial)?)? != digest {
         std::fs::remove_file(&partial)?;
         bail!("the checkpoint was damaged on its way: run it again");
     }
@@ -92,17 +92,4 @@ pub(super) fn progress(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn digest_of(path: &Path) -> anyhow::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(hasher.finish());
-        }
-        hasher.update(&buffer[..read]);
-    }
 }

@@ -74,6 +74,23 @@ async fn pass(way: &Arc<dyn Way>) -> Result<()> {
     Err(Error::Generic { store: "simulated", source: "its process is no more".into() })
 }
 
+impl Reached {
+    /// A stream that begins once the way lets it pass.
+    fn behind<T: Send + 'static>(
+        &self,
+        begin: impl FnOnce() -> BoxStream<'static, Result<T>> + Send + 'static,
+    ) -> BoxStream<'static, Result<T>> {
+        let way = self.way.clone();
+        let begun = async move {
+            match pass(&way).await {
+                Ok(()) => begin(),
+                Err(error) => stream::once(async { Err(error) }).boxed(),
+            }
+        };
+        stream::once(begun).flatten().boxed()
+    }
+}
+
 impl std::fmt::Display for Reached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Reached({})", self.inner)
@@ -118,25 +135,13 @@ impl ObjectStore for Reached {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let (inner, way) = (self.inner.clone(), self.way.clone());
-        let deleted = async move {
-            match pass(&way).await {
-                Ok(()) => inner.delete_stream(locations),
-                Err(error) => stream::once(async { Err(error) }).boxed(),
-            }
-        };
-        stream::once(deleted).flatten().boxed()
+        let inner = self.inner.clone();
+        self.behind(move || inner.delete_stream(locations))
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (inner, way, prefix) = (self.inner.clone(), self.way.clone(), prefix.cloned());
-        let listed = async move {
-            match pass(&way).await {
-                Ok(()) => inner.list(prefix.as_ref()),
-                Err(error) => stream::once(async { Err(error) }).boxed(),
-            }
-        };
-        stream::once(listed).flatten().boxed()
+        let (inner, prefix) = (self.inner.clone(), prefix.cloned());
+        self.behind(move || inner.list(prefix.as_ref()))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

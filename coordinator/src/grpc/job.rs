@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tributary_core::binding::DataNeed;
 use tributary_core::name::JobId;
 use tributary_core::round::{Effect, Event, JobStatus, Phase, step};
-use tributary_proto::convert::class_metrics_to_wire;
+use tributary_proto::convert::all_metrics_to_wire;
 use tributary_proto::fault::status;
 use tributary_proto::v1;
 use tributary_proto::v1::job_service_server::JobService;
@@ -194,9 +194,7 @@ impl JobService for Jobs {
         if job.reason.is_empty() && row.status == JobStatus::Running {
             job.reason = works_for(&self.hub, &row).await?;
         }
-        if let (Some(metrics), Some(counted)) = (&mut job.evaluation, &row.evaluation) {
-            metrics.classes = class_metrics_to_wire(counted);
-        }
+        job.evaluation = row.evaluation.as_ref().and_then(all_metrics_to_wire);
         Ok(Response::new(v1::GetJobResponse { job: Some(job) }))
     }
 

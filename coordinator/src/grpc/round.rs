@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Code, Request, Response, Status};
-use tributary_proto::convert::class_metrics_to_wire;
+use tributary_proto::convert::all_metrics_to_wire;
 use tributary_proto::fault::status;
 use tributary_proto::v1;
 use tributary_proto::v1::round_service_server::RoundService;
@@ -34,10 +34,8 @@ impl RoundService for Rounds {
         };
         let missed = rows.iter().map(|row| round_to_wire(job.as_str(), row, &[])).collect();
         let mut round = round_to_wire(job.as_str(), &last, &tasks);
-        let counted = last.state.facts.as_ref().map(|facts| &facts.statistics);
-        if let (Some(metrics), Some(counted)) = (&mut round.train_metrics, counted) {
-            metrics.classes = class_metrics_to_wire(counted);
-        }
+        let facts = last.state.facts.as_ref();
+        round.train_metrics = facts.and_then(|facts| all_metrics_to_wire(&facts.statistics));
         let round = Some(round);
         Ok(Response::new(v1::GetRoundResponse { round, missed }))
     }

@@ -15,7 +15,7 @@ use crate::statistics::TokenAsk;
 /// Tokens before a list's first: padding and whatever the list does not have.
 pub const RESERVED_TOKENS: u32 = 2;
 /// Greatest magnitude of a constant: far above any measurement, and readable in a message.
-const NUMBER_MAX: f64 = 1e15;
+pub const NUMBER_MAX: f64 = 1e15;
 
 /// The part of `[data]` that every site reads its rows with.
 ///
@@ -113,9 +113,10 @@ impl Constants {
     }
 }
 
-/// Whether no text comes twice.
-fn distinct(list: &[String]) -> bool {
-    let mut sorted: Vec<&String> = list.iter().collect();
+/// Whether nothing comes twice.
+#[must_use]
+pub fn distinct<T: Ord>(list: &[T]) -> bool {
+    let mut sorted: Vec<&T> = list.iter().collect();
     sorted.sort();
     sorted.windows(2).all(|pair| pair[0] != pair[1])
 }

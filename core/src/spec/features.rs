@@ -5,14 +5,14 @@ use toml::Value;
 
 use crate::document::{Section, show};
 
+use super::constants::{NUMBER_MAX, distinct};
+
 /// Most features of one job: both constants of each stay within a spec.
 pub const FEATURES_MAX: usize = 1 << 15;
 /// Longest name of a column, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 /// Most categories of one column: more is a vocabulary.
 const CATEGORIES_MAX: usize = 4096;
-/// Greatest magnitude of a constant: far above any measurement, and readable in a message.
-const NUMBER_MAX: f64 = 1e15;
 
 /// How a column becomes numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,10 +148,7 @@ fn read_categories(section: &mut Section) -> Option<Vec<String>> {
             other => section.fault_at(path, "a text or a whole number", show(&other)),
         }
     }
-    let mut sorted = categories.clone();
-    sorted.sort();
-    sorted.dedup();
-    if sorted.len() < categories.len() || !(1..=CATEGORIES_MAX).contains(&categories.len()) {
+    if !distinct(&categories) || !(1..=CATEGORIES_MAX).contains(&categories.len()) {
         let expected = format!("1 to {CATEGORIES_MAX} different categories");
         section.fault("categories", expected, format!("a list of {}", categories.len()));
     }
@@ -204,9 +201,8 @@ pub(super) fn read(section: &mut Section) -> Option<Vec<FeatureSpec>> {
         }
         features.push(feature);
     }
-    let mut names: Vec<&String> = features.iter().map(|feature| &feature.column).collect();
-    names.sort();
-    if names.windows(2).any(|pair| pair[0] == pair[1]) || !(1..=FEATURES_MAX).contains(&count) {
+    let names: Vec<&String> = features.iter().map(|feature| &feature.column).collect();
+    if !distinct(&names) || !(1..=FEATURES_MAX).contains(&count) {
         let expected = format!("1 to {FEATURES_MAX} different columns");
         section.fault("features", expected, format!("a list of {count}"));
     }

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 use tributary_core::document::{Section, show};
+use tributary_core::spec::constants::{NUMBER_MAX, distinct};
 use tributary_core::spec::data::CLASSES_MAX;
 
 use crate::config::Parts;
 use crate::label::LabelMap;
 use crate::rows::Column;
 
-/// Greatest magnitude of constants: far above any measurement, and readable in a message.
-pub(super) const NUMBER_MAX: f64 = 1e15;
 /// Most files of one part.
 const FILES_MAX: usize = 1 << 16;
 /// Largest number of class 0: labels are small numbers.
@@ -116,14 +115,11 @@ pub(super) fn label_map(section: &mut Section) -> LabelMap {
     let above = section
         .has("label_above")
         .then(|| section.number("label_above", -NUMBER_MAX..=NUMBER_MAX, None));
-    if let Some(names) = &names {
-        let mut sorted = names.clone();
-        sorted.sort();
-        sorted.dedup();
-        if names.len() < 2 || names.len() > CLASSES_MAX as usize || sorted.len() < names.len() {
-            let expected = format!("2 to {CLASSES_MAX} different names");
-            section.fault("class_names", expected, format!("a list of {}", names.len()));
-        }
+    if let Some(names) = &names
+        && (!(2..=CLASSES_MAX as usize).contains(&names.len()) || !distinct(names))
+    {
+        let expected = format!("2 to {CLASSES_MAX} different names");
+        section.fault("class_names", expected, format!("a list of {}", names.len()));
     }
     match (classes, names, above) {
         (classes, Some(names), None) => {

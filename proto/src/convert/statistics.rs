@@ -58,6 +58,12 @@ pub fn statistics_from_wire(
 /// examples.
 #[must_use]
 pub fn metrics_to_wire(statistics: &Statistics) -> Option<v1::Metrics> {
+    Some(v1::Metrics { classes: Vec::new(), ..all_metrics_to_wire(statistics)? })
+}
+
+/// Ratios as the wire has them, with those of each class; none over no examples.
+#[must_use]
+pub fn all_metrics_to_wire(statistics: &Statistics) -> Option<v1::Metrics> {
     let metrics = Metrics::of(statistics)?;
     Some(v1::Metrics {
         loss: metrics.loss,
@@ -76,17 +82,11 @@ pub fn metrics_to_wire(statistics: &Statistics) -> Option<v1::Metrics> {
         withheld: statistics.withheld,
         weighted_precision: metrics.weighted_precision,
         weighted_recall: metrics.weighted_recall,
-        classes: Vec::new(),
+        classes: metrics.classes.into_iter().map(class_to_wire).collect(),
     })
 }
 
-/// The ratios of each class as the wire has them.
-#[must_use]
-pub fn class_metrics_to_wire(statistics: &Statistics) -> Vec<v1::ClassMetrics> {
-    let classes = Metrics::of(statistics).map(|metrics| metrics.classes).unwrap_or_default();
-    let wire = |class: ClassScores| {
-        let ClassScores { support, precision, recall, f1 } = class;
-        v1::ClassMetrics { support, precision, recall, f1 }
-    };
-    classes.into_iter().map(wire).collect()
+fn class_to_wire(class: ClassScores) -> v1::ClassMetrics {
+    let ClassScores { support, precision, recall, f1 } = class;
+    v1::ClassMetrics { support, precision, recall, f1 }
 }
