@@ -104,8 +104,10 @@ pub(crate) enum Command {
         reason: String,
     },
     /// Administrative acts and security events, in one hash chain.
-    #[command(subcommand)]
-    Audit(Audit),
+    Audit {
+        #[command(subcommand)]
+        what: Option<Audit>,
+    },
     /// List a job's history and what was refused.
     Events {
         /// A job id, or a spec's name (its newest job).
@@ -183,12 +185,15 @@ pub(crate) enum ClientCommand {
     },
 }
 
+/// Lines of the audit that are listed unless said otherwise.
+const AUDIT_LAST: usize = 50;
+
 #[derive(Subcommand)]
 pub(crate) enum Audit {
-    /// The newest lines, or all.
+    /// The newest lines, or all; `tributary audit` alone does the same.
     List {
         /// So many of the newest; all with 0.
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = AUDIT_LAST)]
         last: usize,
     },
     /// All lines as JSON, one a line: keep a copy where the coordinator's owner cannot write.
@@ -199,6 +204,12 @@ pub(crate) enum Audit {
         #[arg(long, value_name = "FILE")]
         against: Option<PathBuf>,
     },
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit::List { last: AUDIT_LAST }
+    }
 }
 
 #[derive(clap::Args)]

@@ -72,7 +72,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Identities { revoke, reason } => {
             jobs::members::identities(&at, revoke, reason, out).await
         }
-        Command::Audit(args) => jobs::audit::run(&at, args, out).await,
+        Command::Audit { what } => jobs::audit::run(&at, what.unwrap_or_default(), out).await,
         Command::Events { job } => jobs::events::run(&at, &job, out).await,
         Command::Model(args::Model::Pull(args)) => jobs::model::pull(&at, args, out).await,
         Command::Cancel { job, reason } => jobs::control::cancel(&at, job, reason, out).await,

@@ -198,7 +198,7 @@ fn the_audit_can_be_taken_home_and_held_against_the_coordinator() {
     std::fs::write(&exported, lines.replacen("ada", "eve", 1)).expect("written");
     let error = fail(world.tributary(&against, "ada", 0));
     assert!(error.contains("was rewritten"), "{error}");
-    let table = succeed(world.tributary(&["audit", "list"], "ada", 0));
+    let table = succeed(world.tributary(&["audit"], "ada", 0));
     assert!(table.contains("token_created") && table.contains("client/site-1"), "{table}");
 }
 

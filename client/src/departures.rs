@@ -3,15 +3,19 @@
 
 use tributary_client::config::ClientConfig;
 use tributary_client::ledger::{Entry, verify};
+use tributary_client::moment::when;
 
 use crate::Output;
+
+const HEADINGS: [&str; 8] =
+    ["WHEN (UTC)", "WHAT", "JOB", "ROUND", "BYTES", "ROWS", "PRIVACY", "CONTENT"];
 
 pub(crate) fn run(config: &ClientConfig, output: Output) -> anyhow::Result<()> {
     let json = output == Output::Json;
     let (mut lines, mut bytes) = (0_u64, 0_u64);
     let mut head = None;
     if !json {
-        println!("AT (us)           WHAT        JOB  ROUND  BYTES  ROWS  PRIVACY  CONTENT");
+        println!("{}", row(HEADINGS));
     }
     verify(&config.agent.state_dir, |entry| {
         lines += 1;
@@ -33,9 +37,19 @@ fn show(entry: &Entry, json: bool) {
         return;
     }
     let Entry { at_us, what, job, round, bytes, examples, privacy, content, .. } = entry;
-    let content: String = content.hex().chars().take(12).collect();
-    println!("{at_us:<16}  {what:<10}  {job}  {round}  {bytes}  {examples}  {privacy}  {content}");
+    let (at, round, content) = (when(*at_us), round.to_string(), content.hex());
+    let (bytes, rows) = (bytes.to_string(), examples.to_string());
+    let content: String = content.chars().take(12).collect();
+    println!("{}", row([&at, what, job, &round, &bytes, &rows, privacy, &content]));
     if !entry.detail.is_empty() {
-        println!("{:<16}  {}", "", entry.detail);
+        println!("{:<19}  {}", "", entry.detail);
     }
+}
+
+/// One line of the table. A ledger grows for years and is shown as it is read, so the columns have
+/// widths of their own.
+fn row([at, what, job, round, bytes, rows, privacy, content]: [&str; 8]) -> String {
+    format!(
+        "{at:<19}  {what:<10}  {job:<24}  {round:>5}  {bytes:>12}  {rows:>9}  {privacy:<7}  {content}"
+    )
 }

@@ -6,6 +6,7 @@ pub mod config;
 pub mod failpoint;
 pub mod identity;
 pub mod ledger;
+pub mod moment;
 pub mod observer;
 pub mod policy;
 pub mod rpc;

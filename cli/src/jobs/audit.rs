@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
+use tributary_client::moment::when;
 use tributary_core::audit::{AuditChain, AuditLine};
 use tributary_core::digest::Digest;
 use tributary_proto::convert::{audit_from_wire, digest_from_wire};
@@ -14,7 +15,7 @@ use tributary_proto::v1;
 use crate::args::{Audit, Output};
 use crate::connect::{federation, said};
 use crate::jobs::print_json;
-use crate::table::{Align, Table, short, when};
+use crate::table::{Align, Table, short};
 
 /// Lines that are asked for at once.
 const PAGE: u32 = 1000;

@@ -183,6 +183,12 @@ async fn a_revoked_client_is_cut_off_in_the_middle_of_a_poll_and_its_task_goes_o
     let again = crate::world::Somebody { credential: a.credential, channel };
     let refused = refusal(again.poll("site-a", 3, 0).await);
     assert_eq!(refused, (Code::Unauthenticated, "certificate_revoked".to_owned()));
+    let listed = world.federation().list_clients(v1::ListClientsRequest::default()).await;
+    let listed = listed.expect("listed").into_inner().clients;
+    assert!(
+        listed.iter().all(|client| !client.present),
+        "cut off, if heard a moment ago: {listed:?}"
+    );
     // Renewing is no way back.
     let csr = tributary_client::identity::Request::new().expect("a key").csr.into();
     let mut client = EnrollmentServiceClient::new(again.channel.clone());

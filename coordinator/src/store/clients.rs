@@ -104,17 +104,24 @@ impl Store {
         Ok(())
     }
 
-    /// All clients by name.
+    /// All clients by name. One that is cut off is not present.
     ///
     /// # Errors
     /// When the database fails or a row is corrupt.
     pub async fn clients(&self) -> Result<Vec<ClientRow>, StoreError> {
         let rows = self.db.fetch(ALL, &[]).await?;
-        rows.iter().map(client).collect()
+        let listed = |row| {
+            let mut client = client(row)?;
+            client.present &= Fields::of("clients", row).int("cut_off")? == 0;
+            Ok(client)
+        };
+        rows.iter().map(listed).collect()
     }
 }
 
-const ALL: &str = "-- store.clients.all\nSELECT c.*, {now} AS now_us FROM clients c ORDER BY name";
+const ALL: &str = "-- store.clients.all\n\
+    SELECT c.*, {now} AS now_us, (SELECT COUNT(*) FROM identities i WHERE i.role = 'client' \
+    AND i.name = c.name AND i.revoked_at_us IS NOT NULL) AS cut_off FROM clients c ORDER BY name";
 
 fn client(row: &Row) -> Result<ClientRow, StoreError> {
     let fields = Fields::of("clients", row);
