@@ -137,6 +137,24 @@ fn a_stopped_coordinator_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_watch_goes_on_over_a_killed_coordinator() {
+    let mut world = World::start("watch", None);
+    world.add_clients(3);
+    let job = world.submit(&spec(ROUNDS, EPOCHS));
+    let watch = world.spawn(&["watch", &job]);
+    world.until(&job, |job| job["rounds_committed"].as_u64() >= Some(1));
+    world.kill_coordinator();
+    world.start_coordinator();
+    let shown = world.said(watch);
+    // Every round once, though its history was told from the start after the break.
+    for round in 1..=ROUNDS {
+        let line = format!("round {round:>3}  ");
+        assert_eq!(shown.matches(&line).count(), 1, "{line:?} in:\n{shown}");
+    }
+    assert!(shown.contains("completed"), "{shown}");
+}
+
+#[test]
 fn a_broken_data_file_is_named_before_anything_starts() {
     let world = World::start("broken", None);
     let error = world.client_with_truncated_images();

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+use tributary_proto::fault::{reason, retry_after};
 use tributary_proto::v1;
+use tributary_proto::v1::job_service_client::JobServiceClient;
 
 use crate::args::Output;
 use crate::connect::{jobs, said};
@@ -13,8 +17,10 @@ use crate::jobs::print_json;
 use crate::jobs::status::describe;
 use crate::scores;
 
-/// How long to wait before a broken watch is taken up again.
+/// How long to wait before a broken watch is taken up again, and how often in a row: half a minute, in
+/// which a coordinator is started again.
 const AGAIN: Duration = Duration::from_secs(1);
+const BREAKS_MAX: u32 = 30;
 
 pub(crate) async fn run(at: &str, job: &str, out: Output) -> anyhow::Result<()> {
     let mut view = View::new(out);
@@ -30,37 +36,79 @@ pub(crate) async fn run(at: &str, job: &str, out: Output) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Hands every snapshot to `show` until the job ends; a broken connection is taken up again.
+/// Hands every snapshot to `show` until the job ends.
 pub(crate) async fn follow(
     at: &str,
     job: &str,
     mut show: impl FnMut(&v1::WatchJobResponse),
 ) -> anyhow::Result<v1::Job> {
-    let mut told = 0;
+    let mut snapshots = Snapshots::of(at, job).await?;
     loop {
-        let request = v1::WatchJobRequest { job: job.to_owned() };
-        let mut snapshots = jobs(at).await?.watch_job(request).await.map_err(said)?.into_inner();
+        let snapshot = snapshots.next().await?;
+        show(&snapshot);
+        let ended =
+            |job: &v1::Job| matches!(job.status.as_str(), "completed" | "failed" | "cancelled");
+        if let Some(job) = snapshot.job.filter(|job| ended(job)) {
+            return Ok(job);
+        }
+    }
+}
+
+/// A job's snapshots, each committed round in one of them alone. Where the way to the coordinator breaks
+/// or its database is away for a while, the watch is taken up again.
+pub(crate) struct Snapshots {
+    client: JobServiceClient<Channel>,
+    job: String,
+    /// The last committed round that was handed out.
+    told: u32,
+    /// Breaks since the last snapshot.
+    breaks: u32,
+    open: Option<Streaming<v1::WatchJobResponse>>,
+}
+
+impl Snapshots {
+    pub(crate) async fn of(at: &str, job: &str) -> anyhow::Result<Self> {
+        let client = jobs(at).await?;
+        Ok(Self { client, job: job.to_owned(), told: 0, breaks: 0, open: None })
+    }
+
+    pub(crate) async fn next(&mut self) -> anyhow::Result<v1::WatchJobResponse> {
         loop {
-            match snapshots.message().await {
+            match self.receive().await {
                 Ok(Some(mut snapshot)) => {
+                    self.breaks = 0;
                     // After a break the history is told again from its start.
-                    snapshot.committed.retain(|round| round.number > told);
-                    told = snapshot.committed.last().map_or(told, |round| round.number);
-                    show(&snapshot);
-                    let ended = |job: &v1::Job| {
-                        matches!(job.status.as_str(), "completed" | "failed" | "cancelled")
-                    };
-                    if let Some(job) = snapshot.job.filter(|job| ended(job)) {
-                        return Ok(job);
-                    }
+                    snapshot.committed.retain(|round| round.number > self.told);
+                    self.told = snapshot.committed.last().map_or(self.told, |round| round.number);
+                    return Ok(snapshot);
                 }
-                Ok(None) => break,
-                Err(status) if tributary_proto::fault::retry_after(&status).is_some() => break,
-                Err(status) => return Err(said(status)),
+                Err(status) if !passes(&status) || self.breaks == BREAKS_MAX => {
+                    return Err(said(status));
+                }
+                Ok(None) | Err(_) => {
+                    (self.open, self.breaks) = (None, self.breaks + 1);
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         }
-        tokio::time::sleep(AGAIN).await;
     }
+
+    async fn receive(&mut self) -> Result<Option<v1::WatchJobResponse>, Status> {
+        if self.open.is_none() {
+            let request = v1::WatchJobRequest { job: self.job.clone() };
+            self.open = Some(self.client.watch_job(request).await?.into_inner());
+        }
+        match &mut self.open {
+            Some(open) => open.message().await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// Whether a failure may be over by itself: the coordinator says when to come again, or it was not the
+/// coordinator who answered.
+fn passes(status: &Status) -> bool {
+    retry_after(status).is_some() || reason(status).is_none()
 }
 
 struct View {

@@ -128,10 +128,27 @@ impl World {
         self.wait_for(job);
     }
 
-    fn tributary(&self, args: &[&str]) -> std::process::Output {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
         command.args(args).args(["--coordinator", &self.at]).current_dir(self.dir.path());
-        command.output().expect("the operator's tool")
+        command
+    }
+
+    fn tributary(&self, args: &[&str]) -> std::process::Output {
+        self.command(args).output().expect("the operator's tool")
+    }
+
+    /// A command that goes on while other things happen.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Process {
+        Process::spawn(self.command(args)).expect("the operator's tool")
+    }
+
+    /// What a command that was spawned said until it succeeded.
+    pub(crate) fn said(&self, mut command: Process) -> String {
+        let status = command.wait(PATIENCE).expect("it ended");
+        let said = command.lines().join("\n");
+        assert!(status.success(), "{said}");
+        said
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> String {

@@ -10,13 +10,12 @@ use serde::Serialize;
 use tributary_client::observer::Log;
 use tributary_coordinator::config::Config;
 use tributary_core::spec::JobSpec;
-use tributary_proto::v1;
 
 use super::{BATCH, CLIENTS, Case, eprint_line};
-use crate::connect::{jobs, said};
 use crate::demo::curve::{Point, Scorer};
 use crate::demo::data::Shares;
 use crate::demo::federation::{Federation, submit};
+use crate::jobs::watch::Snapshots;
 
 /// One seed's run.
 #[derive(Serialize)]
@@ -90,10 +89,10 @@ impl Trial<'_> {
     ) -> anyhow::Result<Run> {
         let begin = Instant::now();
         let job = submit(at, text).await?;
-        let request = v1::WatchJobRequest { job: job.clone() };
-        let mut snapshots = jobs(at).await?.watch_job(request).await.map_err(said)?.into_inner();
+        let mut snapshots = Snapshots::of(at, &job).await?;
         let mut run = Run::of(self.seed);
-        while let Some(snapshot) = snapshots.message().await.map_err(said)? {
+        loop {
+            let snapshot = snapshots.next().await?;
             for round in snapshot.committed {
                 let point = scorer.score((at, &job, round.number), dir).await?;
                 if run.push(point, begin.elapsed(), (self.target, self.limit)) {
@@ -101,12 +100,11 @@ impl Trial<'_> {
                 }
             }
             match snapshot.job.map(|job| (job.status, job.reason)) {
-                Some((status, _)) if status == "completed" => break,
+                Some((status, _)) if status == "completed" => return Ok(run),
                 Some((status, reason)) if status == "failed" => bail!("the job failed: {reason}"),
                 _ => {}
             }
         }
-        Ok(run)
     }
 }
 
