@@ -1,5 +1,9 @@
 //! Products of matrices over slices: the one place that calls `gemm`.
 
+mod panels;
+
+pub(super) use panels::Panels;
+
 /// A matrix in a slice: element (i, j) stands at `i × row_stride + j × column_stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
@@ -133,7 +137,32 @@ pub(super) fn multiply_into(
 
 #[cfg(test)]
 mod tests {
-    use super::{Hands, Matrix, multiply, multiply_into};
+    use super::{Hands, Matrix, Panels, multiply, multiply_into};
+
+    #[test]
+    fn panels_add_the_product_of_the_definition() {
+        let value = |seed: usize, i: usize| ((i * 37 + seed * 11) % 23) as f32 / 8.0 - 1.0;
+        let mut panels = Panels::default();
+        // Columns that fill no panel, rows of every tile, and more depth than a block's.
+        for (rows, depth, columns) in [(1, 3, 5), (7, 40, 33), (32, 300, 64), (11, 513, 100)] {
+            let left: Vec<f32> = (0..rows * depth).map(|i| value(1, i)).collect();
+            let right: Vec<f32> = (0..depth * columns).map(|i| value(2, i)).collect();
+            let start: Vec<f32> = (0..rows * columns).map(|i| value(3, i)).collect();
+            for turned in [false, true] {
+                let matrix = match turned {
+                    false => Matrix::new(&right, depth, columns),
+                    true => Matrix::new(&right, columns, depth).transposed(),
+                };
+                panels.pack(matrix);
+                let mut found = start.clone();
+                panels.add_product(&mut found, &left);
+                let mut wanted = start.clone();
+                multiply(&mut wanted, Matrix::new(&left, rows, depth), matrix, true, Hands::One);
+                // Eighths of small integers: sums of their products have no rounding.
+                assert_eq!(found, wanted, "{rows} × {depth} × {columns}, turned: {turned}");
+            }
+        }
+    }
 
     #[test]
     fn views_and_sums_are_those_of_the_definition() {

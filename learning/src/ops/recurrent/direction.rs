@@ -5,7 +5,7 @@ use tributary_core::model::Cell;
 
 use super::super::kernel::{Cx, Place, sized};
 use super::super::linear::{add_bias, column_sums, hands};
-use super::super::matrix::{Matrix, multiply};
+use super::super::matrix::{Matrix, Panels, multiply};
 use super::super::pieces::split;
 use super::Order;
 use super::walk::{Piece, Walk};
@@ -36,8 +36,9 @@ pub(super) struct Direction {
     /// An LSTM's cells.
     cells: Vec<f32>,
     slopes: Vec<f32>,
-    /// The hidden values' weight, transposed: a step's product reads it without packing.
-    turned: Vec<f32>,
+    /// The hidden values' weight as the steps need it, there and back.
+    there: Panels,
+    back: Panels,
     biases: Vec<f32>,
 }
 
@@ -54,7 +55,8 @@ impl Direction {
             hidden: Vec::new(),
             cells: Vec::new(),
             slopes: Vec::new(),
-            turned: Vec::new(),
+            there: Panels::default(),
+            back: Panels::default(),
             biases: Vec::new(),
         }
     }
@@ -117,12 +119,7 @@ impl Direction {
         }
         add_bias(gates, &self.biases, all, None);
         let recurrent = self.weights.hidden.of(cx);
-        let turned = sized(&mut self.turned, recurrent.len());
-        for (row, line) in recurrent.chunks_exact(width).enumerate() {
-            for (column, value) in line.iter().enumerate() {
-                turned[column * all + row] = *value;
-            }
-        }
+        self.there.pack(Matrix::new(recurrent, all, width).transposed());
         sized(&mut self.hidden, rows * width);
         if self.cell == Cell::Lstm {
             sized(&mut self.cells, rows * width);
@@ -131,20 +128,19 @@ impl Direction {
             sized(&mut self.sums, rows * all);
         }
         self.slopes.clear();
-        let turned = std::mem::take(&mut self.turned);
+        let there = std::mem::take(&mut self.there);
         let walk = Walk {
             cx,
             cell: self.cell,
             reverse: self.reverse,
             steps: order.steps,
             width,
-            turned: &turned,
-            recurrent,
+            weights: &there,
             hidden_bias: biases[1],
         };
         let mut pieces = self.pieces(order);
         pieces.par_iter_mut().for_each(|piece| walk.forward(piece));
-        self.turned = turned;
+        self.there = there;
     }
 
     /// The way back from the slopes in [`Self::slopes`]; `into` gets the input's slopes, added to what
@@ -159,18 +155,20 @@ impl Direction {
         gradients: &mut [f32],
     ) {
         let (width, all) = (self.width, self.width * self.cell.gates());
+        let mut back = std::mem::take(&mut self.back);
+        back.pack(Matrix::new(self.weights.hidden.of(cx), all, width));
         let walk = Walk {
             cx,
             cell: self.cell,
             reverse: self.reverse,
             steps: order.steps,
             width,
-            turned: &[],
-            recurrent: self.weights.hidden.of(cx),
+            weights: &back,
             hidden_bias: self.weights.hidden_bias.of(cx),
         };
         let mut pieces = self.pieces(order);
         pieces.par_iter_mut().for_each(|piece| walk.backward(piece));
+        self.back = back;
         self.hidden_gradient(order, gradients);
         let weight = self.weights.input.of(cx);
         let features = weight.len() / all;

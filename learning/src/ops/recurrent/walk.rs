@@ -4,7 +4,7 @@ use tributary_core::model::Cell;
 
 use super::super::kernel::Cx;
 use super::super::maths::{add_to, rectified, tanh, vectorised};
-use super::super::matrix::{Hands, Matrix, multiply, multiply_into};
+use super::super::matrix::Panels;
 use super::cells;
 
 /// The buffers of one piece.
@@ -25,8 +25,8 @@ pub(super) struct Walk<'a, 'b> {
     pub(super) reverse: bool,
     pub(super) steps: usize,
     pub(super) width: usize,
-    pub(super) turned: &'a [f32],
-    pub(super) recurrent: &'a [f32],
+    /// The hidden values' weight: transposed on the way there, as it is on the way back.
+    pub(super) weights: &'a Panels,
     pub(super) hidden_bias: &'a [f32],
 }
 
@@ -77,16 +77,14 @@ impl Walk<'_, '_> {
 
     pub(super) fn forward(&self, piece: &mut Piece<'_>) {
         let (rows, width, all) = (piece.rows, self.width, self.width * self.cell.gates());
-        let turned = Matrix::new(self.turned, width, all);
         for (step, before) in self.order() {
             let (hidden, last) = pair(piece.hidden, rows * width, step, before);
             let gates = &mut piece.gates[step * rows * all..(step + 1) * rows * all];
-            let previous = (!last.is_empty()).then(|| Matrix::new(last, rows, width));
             if self.cell == Cell::Gru {
                 let sums = &mut piece.sums[step * rows * all..(step + 1) * rows * all];
                 sums.chunks_exact_mut(all).for_each(|row| row.copy_from_slice(self.hidden_bias));
-                if let Some(previous) = previous {
-                    multiply(sums, previous, turned, true, Hands::One);
+                if before.is_some() {
+                    self.weights.add_product(sums, last);
                 }
                 vectorised(|| {
                     for (index, hidden) in hidden.chunks_exact_mut(width).enumerate() {
@@ -96,8 +94,8 @@ impl Walk<'_, '_> {
                     }
                 });
             } else {
-                if let Some(previous) = previous {
-                    multiply(gates, previous, turned, true, Hands::One);
+                if before.is_some() {
+                    self.weights.add_product(gates, last);
                 }
                 match self.cell {
                     Cell::Lstm => {
@@ -126,7 +124,6 @@ impl Walk<'_, '_> {
 
     pub(super) fn backward(&self, piece: &mut Piece<'_>) {
         let (rows, width, all) = (piece.rows, self.width, self.width * self.cell.gates());
-        let recurrent = Matrix::new(self.recurrent, all, width);
         let mut carry = vec![0.0; rows * width];
         let mut after: Option<usize> = None;
         for (step, before) in self.order().rev() {
@@ -134,8 +131,7 @@ impl Walk<'_, '_> {
             if let Some(after) = after {
                 let sums: &[f32] = if self.cell == Cell::Gru { piece.sums } else { piece.gates };
                 let sums = &sums[after * rows * all..(after + 1) * rows * all];
-                let sums = Matrix::new(sums, rows, all);
-                multiply_into(slopes, width, sums, recurrent, 1.0, true, Hands::One);
+                self.weights.add_product(slopes, sums);
             }
             if self.cell == Cell::Gru {
                 vectorised(|| add_to(slopes, &carry));
