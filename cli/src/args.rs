@@ -258,7 +258,7 @@ pub(crate) enum Bench {
     /// Kill coordinators, replicas, clients and the database at random moments, and compare every
     /// round's bytes with an undisturbed run's.
     Chaos(ChaosArgs),
-    /// A paper's headline: rounds to a test accuracy, with 100 real participants on loopback.
+    /// A paper's headline, with its clients as real participants on loopback.
     Paper(PaperArgs),
     /// A coordinator for a bench, in its own process.
     #[command(hide = true)]

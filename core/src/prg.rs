@@ -101,6 +101,15 @@ impl Prg {
         (self.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 
+    /// Two independent standard normal numbers (Box and Muller 1958), by the `libm` crate: the same bits
+    /// everywhere.
+    pub fn normal_pair(&mut self) -> [f64; 2] {
+        // 1 − u is in (0, 1], so the logarithm is finite.
+        let radius = (-2.0 * libm::log(1.0 - self.unit_f64())).sqrt();
+        let angle = 2.0 * std::f64::consts::PI * self.unit_f64();
+        [radius * libm::cos(angle), radius * libm::sin(angle)]
+    }
+
     /// Shuffles in place (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {

@@ -107,12 +107,13 @@ pub(crate) struct DemoArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct PaperArgs {
-    /// Which: 2nn-iid, 2nn-shards, 2nn-iid-e20, cnn-iid, cnn-iid-e1, cnn-shards (McMahan et al. 2017).
+    /// Which: 2nn-iid, 2nn-shards, 2nn-iid-e20, cnn-iid, cnn-iid-e1, cnn-shards (McMahan et al. 2017),
+    /// fedprox-synthetic (Li et al. 2020).
     pub(crate) name: String,
-    /// MNIST in IDX files, plain or .gz.
+    /// MNIST in IDX files, plain or .gz; fedprox-synthetic draws its own rows.
     #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// Seeds of the deal, the first checkpoint and the cohorts; a run for each.
+    pub(crate) data: Option<PathBuf>,
+    /// Seeds of the deal (or the rows), the first checkpoint and the cohorts; a run for each.
     #[arg(long, default_value = "1,2,3", value_delimiter = ',', value_name = "S,…")]
     pub(crate) seeds: Vec<u64>,
     /// Stop each run after so many rounds; the headline's own limit unless given.

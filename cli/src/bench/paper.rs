@@ -1,4 +1,5 @@
-//! Headlines of papers: rounds to a test accuracy, with the paper's model, clients and local work.
+//! Headlines of papers, with the paper's model, clients and local work: rounds to a test accuracy
+//! (McMahan et al. 2017), and accuracy among stragglers (`fedprox`).
 //! The clients are real participants over gRPC on loopback, in this process.
 //!
 //! Learning rates are stated here, before any run, or chosen on rows of the training set that are held
@@ -14,6 +15,8 @@ use crate::demo::data::mnist_shares;
 use crate::figure::{Figure, Series};
 
 mod choice;
+mod fedprox;
+mod synthetic;
 mod trial;
 
 use trial::{Run, Trial};
@@ -37,6 +40,22 @@ struct Case {
     /// Rounds that the median of the seeds may need.
     gate: u32,
     rounds_max: u32,
+}
+
+impl Case {
+    fn spec_text(&self, seed: u64, learning_rate: f64, rounds: u32) -> String {
+        let Self { name, preset, local_epochs, .. } = self;
+        format!(
+            "[job]\nname = \"{name}\"\nrounds = {rounds}\nseed = {seed}\n\
+             [data]\nname = \"digits\"\nkind = \"image\"\nclasses = 10\n\
+             [model]\npreset = \"{preset}\"\n\
+             [train]\nlocal_epochs = {local_epochs}\nbatch_size = {BATCH}\n\
+             optimizer = {{ kind = \"sgd\", learning_rate = {learning_rate:?} }}\n\
+             [cohort]\nfraction_train = 0.1\nmin_available_clients = {CLIENTS}\n\
+             min_train_clients = 10\nmin_updates = 10\ndeadline_s = 3600\nlease_s = 300\n\
+             [evaluation]\nfinal = false\n"
+        )
+    }
 }
 
 /// B = 10 everywhere.
@@ -112,15 +131,20 @@ const CASES: [Case; 6] = [
 ];
 
 pub(crate) async fn run(args: PaperArgs) -> anyhow::Result<()> {
+    if args.name == fedprox::NAME {
+        return fedprox::run(&args).await;
+    }
     let Some(case) = CASES.iter().find(|case| case.name == args.name) else {
-        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        let names: Vec<&str> = CASES.iter().map(|case| case.name).chain([fedprox::NAME]).collect();
         bail!("expected one of the headlines {}, found {:?}", names.join(", "), args.name);
     };
     if let Some(rounds) = args.rounds.filter(|rounds| !(1..=case.rounds_max).contains(rounds)) {
         bail!("--rounds: expected 1 to {}, the headline's limit, found {rounds}", case.rounds_max);
     }
+    let data = args.data.as_deref();
+    let data = data.with_context(|| format!("{} needs --data, MNIST's folder", case.name))?;
     let choice = match args.choose_rate {
-        Some(rounds) => Some(choice::choose(case, rounds, &args.data).await?),
+        Some(rounds) => Some(choice::choose(case, rounds, data).await?),
         None => None,
     };
     let learning_rate = choice.as_ref().map_or(case.learning_rate, |choice| choice.learning_rate);
@@ -129,9 +153,10 @@ pub(crate) async fn run(args: PaperArgs) -> anyhow::Result<()> {
     let mut runs = Vec::new();
     for &seed in &args.seeds {
         eprint_line(&format!("{}: seed {seed}", case.name));
-        let shares = mnist_shares(&args.data, case.partition, CLIENTS, seed)?;
+        let shares = mnist_shares(data, case.partition, CLIENTS, seed)?;
         let target = Some(case.target);
-        let trial = Trial { case, seed, learning_rate, rounds, target, limit };
+        let spec = case.spec_text(seed, learning_rate, rounds);
+        let trial = Trial { spec, seed, target, limit };
         runs.push(trial.run(shares).await.with_context(|| format!("seed {seed}"))?);
     }
     if let Some(path) = &args.figure {
@@ -201,14 +226,13 @@ fn figure(case: &Case, runs: &[Run]) -> Figure {
 mod tests {
     use tributary_core::spec::JobSpec;
 
-    use super::{CASES, Trial, median};
+    use super::{CASES, median};
 
     #[test]
     fn every_headline_is_a_sound_job() {
         for case in &CASES {
-            let (learning_rate, rounds) = (case.learning_rate, case.rounds_max);
-            let trial = Trial { case, seed: 1, learning_rate, rounds, target: None, limit: None };
-            let spec = JobSpec::parse(&trial.spec_text());
+            let spec = case.spec_text(1, case.learning_rate, case.rounds_max);
+            let spec = JobSpec::parse(&spec);
             let spec = spec.unwrap_or_else(|faults| panic!("{}: {faults}", case.name));
             assert!(case.gate <= case.rounds_max && spec.train.local_epochs == case.local_epochs);
         }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_client::agent::{Agent, AgentConfig};
 use tributary_client::observer::Observer;
 use tributary_client::rpc::Egress;
-use tributary_client::trainer::{Bases, LocalTrainer};
+use tributary_client::trainer::{Bases, LocalTrainer, Trainer};
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::Config;
 use tributary_learning::Compute;
@@ -52,6 +52,17 @@ impl Federation {
         bases: &Arc<Bases>,
         observer: impl Fn(&str) -> Arc<dyn Observer>,
     ) -> anyhow::Result<()> {
+        self.join_with(dir, shares, observer, |trainer| Arc::new(trainer.with_bases(bases.clone())))
+    }
+
+    /// As [`Federation::join`], with what each agent makes of the trainer on its rows.
+    pub(crate) fn join_with(
+        &mut self,
+        dir: &Path,
+        shares: Shares,
+        observer: impl Fn(&str) -> Arc<dyn Observer>,
+        trainer: impl Fn(LocalTrainer) -> Arc<dyn Trainer>,
+    ) -> anyhow::Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // The sites share this machine: one thread each, unless there are cores to spare.
         let threads = (cores / shares.train.len().max(1)).max(1);
@@ -60,15 +71,14 @@ impl Federation {
         for (site, train, evaluate) in train.chain(held_out) {
             let observer = observer(&site);
             let (name, kind) = (shares.name.clone(), shares.kind);
-            let trainer = LocalTrainer::new(name, kind, train, evaluate, Compute::cpu(threads));
-            let trainer = trainer.with_bases(bases.clone());
+            let own = LocalTrainer::new(name, kind, train, evaluate, Compute::cpu(threads));
             let config = AgentConfig {
                 coordinator: self.at.clone(),
                 name: site.parse()?,
                 state_dir: dir.join("clients").join(&site),
                 egress: Egress::default(),
             };
-            let agent = Agent::new(config, Arc::new(trainer), observer);
+            let agent = Agent::new(config, trainer(own), observer);
             let stop = self.stop.clone();
             self.agents.spawn(async move { Box::pin(agent.run(stop)).await.context(site) });
         }

@@ -28,19 +28,11 @@ fn fill(values: &mut [f32], init: Init, prg: &mut Prg) {
         }
         Init::Normal(deviation) => {
             for pair in values.chunks_mut(2) {
-                let normal = normal_pair(prg);
+                let normal = prg.normal_pair();
                 for (value, normal) in pair.iter_mut().zip(normal) {
                     *value = (normal * deviation) as f32;
                 }
             }
         }
     }
-}
-
-/// Two independent standard normal numbers (Box and Muller 1958).
-fn normal_pair(prg: &mut Prg) -> [f64; 2] {
-    // 1 − u is in (0, 1], so the logarithm is finite.
-    let radius = (-2.0 * libm::log(1.0 - prg.unit_f64())).sqrt();
-    let angle = 2.0 * std::f64::consts::PI * prg.unit_f64();
-    [radius * libm::cos(angle), radius * libm::sin(angle)]
 }

@@ -34,7 +34,8 @@ pub(super) async fn choose(case: &Case, rounds: u32, data: &Path) -> anyhow::Res
     for learning_rate in GRID {
         eprint_line(&format!("{}: trying the rate {learning_rate} on held-out rows", case.name));
         let shares = mnist_without_test(data, case.partition, CLIENTS, SEED)?;
-        let trial = Trial { case, seed: SEED, learning_rate, rounds, target: None, limit: None };
+        let spec = case.spec_text(SEED, learning_rate, rounds);
+        let trial = Trial { spec, seed: SEED, target: None, limit: None };
         tried.push((learning_rate, late_accuracy(&trial.run(shares).await?)));
     }
     let learning_rate = best(&tried).context("nothing was tried")?;

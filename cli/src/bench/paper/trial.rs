@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use tributary_client::observer::Log;
+use tributary_client::trainer::{LocalTrainer, Trainer};
 use tributary_coordinator::config::Config;
 use tributary_core::spec::JobSpec;
 
-use super::{BATCH, CLIENTS, Case, eprint_line};
+use super::eprint_line;
 use crate::demo::curve::{Point, Scorer};
 use crate::demo::data::Shares;
 use crate::demo::federation::{Federation, submit};
@@ -31,45 +32,38 @@ pub(super) struct Run {
 }
 
 /// What is run.
-pub(super) struct Trial<'a> {
-    pub(super) case: &'a Case,
+pub(super) struct Trial {
+    /// The job's spec.
+    pub(super) spec: String,
     pub(super) seed: u64,
-    pub(super) learning_rate: f64,
-    pub(super) rounds: u32,
     /// It stops at the first checkpoint of this accuracy.
     pub(super) target: Option<f64>,
     /// It stops after so long.
     pub(super) limit: Option<Duration>,
 }
 
-impl Trial<'_> {
-    pub(super) fn spec_text(&self) -> String {
-        let Case { name, preset, local_epochs, .. } = self.case;
-        let Self { seed, learning_rate, rounds, .. } = self;
-        format!(
-            "[job]\nname = \"{name}\"\nrounds = {rounds}\nseed = {seed}\n\
-             [data]\nname = \"digits\"\nkind = \"image\"\nclasses = 10\n\
-             [model]\npreset = \"{preset}\"\n\
-             [train]\nlocal_epochs = {local_epochs}\nbatch_size = {BATCH}\n\
-             optimizer = {{ kind = \"sgd\", learning_rate = {learning_rate:?} }}\n\
-             [cohort]\nfraction_train = 0.1\nmin_available_clients = {CLIENTS}\n\
-             min_train_clients = 10\nmin_updates = 10\ndeadline_s = 3600\nlease_s = 300\n\
-             [evaluation]\nfinal = false\n"
-        )
+impl Trial {
+    /// Runs it on these shares, and scores on what they hold out.
+    pub(super) async fn run(&self, shares: Shares) -> anyhow::Result<Run> {
+        self.run_with(shares, |trainer| Arc::new(trainer)).await
     }
 
-    /// Runs it on these shares, and scores on what they hold out.
-    pub(super) async fn run(&self, mut shares: Shares) -> anyhow::Result<Run> {
-        let text = self.spec_text();
-        let spec = JobSpec::parse(&text).map_err(|faults| anyhow::anyhow!("the spec: {faults}"))?;
+    /// As [`Trial::run`], with what each participant makes of the trainer on its rows.
+    pub(super) async fn run_with(
+        &self,
+        mut shares: Shares,
+        trainer: impl Fn(LocalTrainer) -> Arc<dyn Trainer>,
+    ) -> anyhow::Result<Run> {
+        let spec =
+            JobSpec::parse(&self.spec).map_err(|faults| anyhow::anyhow!("the spec: {faults}"))?;
         let held_out = shares.held_out.take().context("no rows to score on")?;
         let dir = tempfile::Builder::new().prefix("tributary-paper-").tempdir()?;
         let config = Config::embedded(&dir.path().join("coordinator"));
         let mut federation = Federation::start(&config).await?;
         let at = federation.at().to_owned();
-        federation.join(dir.path(), shares, &Arc::default(), |_| Arc::new(Log))?;
+        federation.join_with(dir.path(), shares, |_| Arc::new(Log), trainer)?;
         let scorer = Scorer::new(&spec, held_out, None);
-        let following = self.follow(&text, &at, dir.path(), scorer);
+        let following = self.follow(&at, dir.path(), scorer);
         let finished = tokio::select! {
             finished = following => finished,
             failed = federation.failure() => Err(failed),
@@ -80,15 +74,9 @@ impl Trial<'_> {
     }
 
     /// Scores each checkpoint as it is committed, until one reaches the target.
-    async fn follow(
-        &self,
-        text: &str,
-        at: &str,
-        dir: &Path,
-        scorer: Scorer,
-    ) -> anyhow::Result<Run> {
+    async fn follow(&self, at: &str, dir: &Path, scorer: Scorer) -> anyhow::Result<Run> {
         let begin = Instant::now();
-        let job = submit(at, text).await?;
+        let job = submit(at, &self.spec).await?;
         let mut snapshots = Snapshots::of(at, &job).await?;
         let mut run = Run::of(self.seed);
         loop {
