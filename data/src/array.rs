@@ -279,7 +279,8 @@ impl RowSink for LabelSink<'_> {
 
     fn row(&mut self, spot: Spot<'_>, cells: &[Cell<'_>]) -> Result<(), DataError> {
         let cell = |at: usize| cells.get(at).copied().unwrap_or(Cell::Missing);
-        self.classes.push(self.map.class(spot, self.column, cell(0))?);
+        let class = self.map.class(spot, self.column, cell(0), self.classes.len())?;
+        self.classes.push(class);
         if let (Some(clients), Some(column)) = (&mut self.clients, self.client) {
             clients.push_cell(spot, column, cell(1))?;
         }

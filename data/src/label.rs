@@ -21,6 +21,8 @@ pub enum LabelMap {
     Names(Vec<String>),
     /// Two classes: 1 for a number above this, else 0.
     Above(f64),
+    /// Whole numbers from 0, of so many classes: the job says how many and has no names for them.
+    Counted(u32),
     /// As the job says: its class names, or whole numbers from 0.
     Job,
     /// Whatever stands there is class 0: rows are only counted.
@@ -32,7 +34,7 @@ impl LabelMap {
     #[must_use]
     pub fn classes(&self) -> u32 {
         match self {
-            Self::Numbers { classes, .. } => *classes,
+            Self::Numbers { classes, .. } | Self::Counted(classes) => *classes,
             // Configurations bound the list far below u32.
             Self::Names(names) => u32::try_from(names.len()).unwrap_or(u32::MAX),
             Self::Above(_) | Self::Any => 2,
@@ -74,7 +76,7 @@ impl LabelMap {
         }
         match (&wanted.class_names, wanted.target) {
             (Some(names), _) => Ok(Self::Names(names.clone())),
-            (None, Some(Target::Classes(classes))) => Ok(Self::Numbers { classes, first: 0 }),
+            (None, Some(Target::Classes(classes))) => Ok(Self::Counted(classes)),
             (None, other) => Err(DataError::Unfit {
                 what: "target",
                 expected: other.map_or_else(|| "classes".to_owned(), Target::phrase),
@@ -91,6 +93,7 @@ impl LabelMap {
                 let class = u32::try_from(number.checked_sub(*first)?).ok()?;
                 (class < *classes).then_some(class)
             }
+            Self::Counted(classes) => u32::try_from(number).ok().filter(|class| class < classes),
             Self::Names(names) => self.class_of_name(&number.to_string(), names),
             Self::Above(threshold) => Some(u32::from(number as f64 > *threshold)),
             Self::Any => Some(0),
@@ -103,7 +106,9 @@ impl LabelMap {
         let text = text.trim();
         match self {
             Self::Names(names) => self.class_of_name(text, names),
-            Self::Numbers { .. } => self.class_of_number(whole(text.parse().ok()?)?),
+            Self::Numbers { .. } | Self::Counted(_) => {
+                self.class_of_number(whole(text.parse().ok()?)?)
+            }
             Self::Above(threshold) => {
                 let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
                 Some(u32::from(number > *threshold))
@@ -117,13 +122,38 @@ impl LabelMap {
         names.iter().position(|known| known == name).map(|at| at as u32)
     }
 
-    /// The class of a cell.
+    /// That the first label is a word where the job has no names: then all of them are words, and no
+    /// file is at fault. A word further on is that row's mistake.
+    pub(crate) fn check_first(&self, text: &str) -> Result<(), DataError> {
+        match self {
+            Self::Counted(classes) if is_word(text) => Err(DataError::Unfit {
+                what: "kind of labels",
+                expected: format!(
+                    "whole numbers from 0 to {}, as the job has no names",
+                    classes.saturating_sub(1)
+                ),
+                // The site's own words stay with the site.
+                found: "words".to_owned(),
+                advice:
+                    "state `class_names` in the job's [data]: a list, or \"federated\" to have \
+                         them from all sites"
+                        .into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The class of a cell; `before` counts the labels that were read already.
     pub(crate) fn class(
         &self,
         spot: Spot<'_>,
         column: &Column,
         cell: Cell<'_>,
+        before: usize,
     ) -> Result<u32, DataError> {
+        if before == 0 {
+            self.check_first(&cell.text())?;
+        }
         let class = match cell {
             Cell::Missing => None,
             Cell::Text(text) => self.class_of_text(text),
@@ -141,6 +171,7 @@ impl LabelMap {
             Self::Numbers { classes, first } => {
                 format!("a label from {first} to {}", first + i64::from(*classes) - 1)
             }
+            Self::Counted(classes) => format!("a label from 0 to {}", classes.saturating_sub(1)),
             Self::Names(names) => {
                 let names: Vec<String> = names.iter().map(|name| excerpt(name)).collect();
                 format!("one of the classes {}", listed(&names))
@@ -149,6 +180,11 @@ impl LabelMap {
             Self::Job | Self::Any => "a class of the job".to_owned(),
         }
     }
+}
+
+fn is_word(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && text.parse::<f64>().is_err()
 }
 
 /// A number without a fraction, as an integer.

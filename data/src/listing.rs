@@ -104,6 +104,9 @@ fn list_folder(folder: &Path, map: &LabelMap, endings: &[&str]) -> Result<Listed
             listed.skipped += 1;
             continue;
         }
+        if listed.classes.is_empty() {
+            map.check_first(&name)?;
+        }
         let class = map.class_of_text(&name).ok_or_else(|| {
             let expected = format!("a folder for {}", map.expected());
             let advice = "rename the folder, or add its class at every site";
@@ -153,7 +156,8 @@ impl RowSink for IndexSink<'_> {
             return Err(spot.wrong(self.path, expected, "more", "cut the index in several"));
         }
         self.listed.files.push(self.base.join(name.trim()));
-        self.listed.classes.push(self.map.class(spot, self.label, cell(1))?);
+        let class = self.map.class(spot, self.label, cell(1), self.listed.classes.len())?;
+        self.listed.classes.push(class);
         if let (Some(clients), Some(column)) = (&mut self.listed.clients, self.client) {
             clients.push_cell(spot, column, cell(2))?;
         }

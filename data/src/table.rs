@@ -293,7 +293,8 @@ impl<'a> TableSink<'a> {
         match &self.columns.target {
             TableTarget::Label(column, map) => {
                 let label = if self.columns.is_missing(cell(0)) { Cell::Missing } else { cell(0) };
-                self.labels.push(map.class(spot, column, label)?);
+                let class = map.class(spot, column, label, self.labels.len())?;
+                self.labels.push(class);
                 Ok(1)
             }
             TableTarget::Values(columns) => {

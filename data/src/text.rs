@@ -281,7 +281,7 @@ impl RowSink for TextSink<'_> {
                     let found = excerpt(text);
                     return Err(spot.wrong(&columns.text, "at least one token", found, advice));
                 }
-                let class = map.class(spot, column, next())?;
+                let class = map.class(spot, column, next(), self.texts.labels.len())?;
                 self.texts.labels.push(class);
                 self.texts.push_text(cut).map_err(held(spot.file))?;
             }

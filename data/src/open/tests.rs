@@ -180,6 +180,36 @@ fn the_job_s_class_names_are_every_site_s() {
     says(&refused, &["column `site`: expected one of the classes \"b\", \"c\", found \"a\""]);
 }
 
+#[test]
+fn labels_that_are_words_never_fit_a_job_that_has_no_names() {
+    let folder = rows();
+    folder.file("t.tsv", "text\tlabel\nGood film!\tgood\nbad\tbad\n");
+    folder.file("p/ill/1.png", "read after the folders");
+    folder.file("p/index.csv", "file,label\nill/1.png,ill\n");
+    let wanted = Wanted { target: Some(Target::Classes(2)), ..Wanted::default() };
+    let refused = |table: &str| folder.open_for(table, &wanted).expect_err("refused");
+    for table in [
+        "format = \"csv\"\nfile = \"rows.csv\"\nlabel_column = \"site\"\nfeatures = [\"sick\"]\n",
+        "format = \"tsv\"\nfile = \"t.tsv\"\ntext_column = \"text\"\nlabel_column = \"label\"\n\
+         steps = 4\n[tokens]\nby = \"characters\"\nalphabet = \"ascii\"\n",
+        "format = \"images\"\nfolder = \"p\"\nsize = [1, 1]\nchannels = 1\n",
+        "format = \"images\"\nindex = \"p/index.csv\"\npath_column = \"file\"\n\
+         label_column = \"label\"\nsize = [1, 1]\nchannels = 1\n",
+    ] {
+        let error = refused(table);
+        assert!(error.is_unfit(), "{table}: {error}");
+        let parts = ["whole numbers from 0 to 1", "found words; state `class_names` in the job's"];
+        says(&error.to_string(), &parts);
+    }
+    // One word among numbers is a mistake of its row, which may be mended.
+    folder.file("rows.csv", "site,sick\n0,1\nb,0\n");
+    let error = refused(
+        "format = \"csv\"\nfile = \"rows.csv\"\nlabel_column = \"site\"\nfeatures = [\"sick\"]\n",
+    );
+    assert!(!error.is_unfit());
+    says(&error.to_string(), &["line 3, column `site`: expected a label from 0 to 1, found \"b\""]);
+}
+
 const WORDS: &str =
     "\nsteps = 4\n[tokens]\nby = \"words\"\nvocabulary = [\"good\", \"bad\", \"!\"]\n";
 

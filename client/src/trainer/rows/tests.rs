@@ -59,3 +59,21 @@ fn a_file_that_changes_is_read_again_before_the_next_task() {
     write(folder.path(), "50,1\n61,0\n");
     assert_eq!((count(&plain), count(&other)), (2, 2));
 }
+
+#[test]
+fn labels_that_are_words_are_refused_for_good_where_the_job_has_no_names() {
+    let folder = tempfile::tempdir().expect("folder");
+    write(folder.path(), "50,tuberculosis\n61,well\n");
+    let site = SITE.replace("classes = 2\n", "");
+    let config = ClientConfig::parse(&site, folder.path()).expect("sound");
+    let (_, rows) = Rows::open(&config.data[0]).expect("counted");
+    let refused = match rows.of(&job("")).expect_err("refused") {
+        TrainerError::Unfit(reason) => reason,
+        other => panic!("asked again every round: {other:?}"),
+    };
+    let advice = "state `class_names` in the job's [data]";
+    assert!(refused.contains("found words") && refused.contains(advice), "{refused}");
+    assert!(!refused.contains("tuberculosis"), "the site's words stay there: {refused}");
+    let named = job("class_names = [\"tuberculosis\", \"well\"]\n");
+    assert_eq!(rows.of(&named).expect("rows").train.as_ref().expect("rows").len(), 2);
+}
