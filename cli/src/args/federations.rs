@@ -68,7 +68,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// A folder of data: what --config names, or MNIST in IDX files (plain or .gz), with QMNIST's
-    /// writer table where writers are asked for.
+    /// writer table where writers are asked for. Archives are for `data prepare`.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// A client's file whose `[data]` says how to read --data; client.toml beside --spec unless given.

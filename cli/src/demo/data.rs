@@ -62,6 +62,7 @@ impl Shares {
 
 /// Loads and deals rows.
 pub(crate) fn load(args: &DemoArgs, spec: &JobSpec) -> anyhow::Result<Shares> {
+    args.data.as_deref().map_or(Ok(()), check_folder)?;
     if let Some(config) = site_file(args) {
         let folder = args.data.as_deref().context("--config needs --data, the files' folder")?;
         return bound(args, spec, &config, folder);
@@ -80,6 +81,33 @@ pub(crate) fn load(args: &DemoArgs, spec: &JobSpec) -> anyhow::Result<Shares> {
         return Ok(Shares::digits(dealt, held_out));
     };
     mnist_shares(folder, &args.partition, clients, spec.seed)
+}
+
+/// That `--data` is a folder. Which reader an archive is for is not the demo's to guess.
+fn check_folder(path: &Path) -> anyhow::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let shown = path.display();
+    if !path.is_file() {
+        bail!("--data: expected a folder, found nothing at {shown}; check the path");
+    }
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().to_lowercase());
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    if ends(&[".tar", ".tar.gz", ".tgz"]) {
+        bail!(
+            "--data: expected a folder, found the archive {shown}: run `tributary data prepare recordings \
+             {shown} --to DIR` where it holds wav files, `tributary data prepare plays {shown} --to DIR` \
+             where it holds plays in XML, or unpack it, and give --data DIR"
+        );
+    }
+    if ends(&[".zip"]) {
+        bail!(
+            "--data: expected a folder, found the archive {shown}: unpack it (`unzip {shown} -d DIR`), and \
+             give --data DIR"
+        );
+    }
+    bail!("--data: expected a folder, found the file {shown}; give the folder that it lies in")
 }
 
 /// MNIST from a folder of IDX files, dealt.
@@ -248,4 +276,31 @@ fn find(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let paths = [folder.join(name), folder.join(format!("{name}.gz"))];
     let found = paths.iter().find(|path| path.is_file()).cloned();
     found.with_context(|| format!("expected {name} or {name}.gz in {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_folder;
+
+    #[test]
+    fn an_archive_or_a_file_is_told_what_to_do_with_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        check_folder(dir.path()).expect("a folder");
+        let said = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").expect("written");
+            check_folder(&path).expect_err("no folder").to_string()
+        };
+        for name in ["plays.tar", "plays.tar.gz", "PLAYS.TGZ"] {
+            let said = said(name);
+            let path = dir.path().join(name).display().to_string();
+            for kind in ["plays", "recordings"] {
+                assert!(said.contains(&format!("data prepare {kind} {path} --to DIR")), "{said}");
+            }
+        }
+        assert!(said("scans.zip").contains("unzip"));
+        assert!(said("rows.csv").contains("give the folder that it lies in"));
+        let nowhere = check_folder(&dir.path().join("nowhere")).expect_err("nothing").to_string();
+        assert!(nowhere.contains("found nothing at") && nowhere.contains("nowhere"), "{nowhere}");
+    }
 }
