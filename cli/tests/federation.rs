@@ -258,3 +258,80 @@ fn a_class_that_one_site_lacks_leaves_every_score_right() {
     let weighted = scores["weighted_recall"].as_f64().expect("a ratio");
     assert!((weighted - accuracy).abs() < 1e-9, "{scores:#}");
 }
+
+/// A job of one site on its table of this name, whose one feature has this name.
+fn on_table(name: &str, feature: &str, rounds: u32) -> String {
+    format!(
+        "[job]\nname = \"{name}\"\nrounds = {rounds}\nseed = 3\n[data]\nname = \"{name}\"\n\
+         kind = \"table\"\nclasses = 2\nfeatures = [\"{feature}\"]\n[model]\n\
+         preset = \"logistic_regression\"\ninput = {{ shape = [1] }}\n[train]\nbatch_size = 4\n\
+         optimizer = {{ kind = \"sgd\", learning_rate = 0.001 }}\n[cohort]\n\
+         min_available_clients = 1\nmin_train_clients = 1\nmin_updates = 1\nmax_attempts = 2\n\
+         [evaluation]\nfinal = false\n"
+    )
+}
+
+/// More rounds than a test waits for: what ends the job is what the test does.
+const ENDLESS: u32 = 1_000_000;
+
+#[test]
+fn a_file_that_changes_between_rounds_ends_its_own_job_alone() {
+    let mut world = World::start("changes", None);
+    let site = world.dir().join("site-0");
+    std::fs::create_dir_all(&site).expect("a folder");
+    let mut text = format!(
+        "coordinator = \"{}\"\nname = \"site-0\"\nstate_dir = \"state\"\nthreads = 1\n",
+        world.at()
+    );
+    for name in ["hearts", "lungs"] {
+        text += &format!(
+            "[[data]]\nname = \"{name}\"\nformat = \"csv\"\nfile = \"{name}.csv\"\n\
+             label_column = \"ill\"\nclasses = 2\nfeatures = \"job\"\n"
+        );
+    }
+    std::fs::write(site.join("client.toml"), text).expect("written");
+    let sound = "age,ill\n50,1\n61,0\n47,1\n38,0\n";
+    // Whole at once: what a half-written file is read as is another story.
+    let write = |name: &str, rows: &str| {
+        std::fs::write(site.join("new"), rows).expect("written");
+        std::fs::rename(site.join("new"), site.join(name)).expect("renamed");
+    };
+    write("hearts.csv", sound);
+    write("lungs.csv", sound);
+    world.start_clients(0);
+    let under_way = |job: &serde_json::Value| job["rounds_committed"].as_u64() > Some(2);
+    let other = world.submit(&on_table("lungs", "age", ENDLESS));
+
+    // Other columns: sound rows that are not the job's, this round or any other.
+    let job = world.submit(&on_table("hearts", "age", ENDLESS));
+    world.until(&job, under_way);
+    write("hearts.csv", "alter,ill\n50,1\n61,0\n");
+    let refused = world.until(&job, |job| job["refusals"].as_array().is_some_and(|r| r.len() == 1));
+    let reason = refused["refusals"][0]["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.contains("\"hearts\" of this site does not serve"), "{reason}");
+    assert!(!reason.contains("alter"), "the site's own words stay there: {reason}");
+    world.end(&job);
+
+    // A cut line: a file that may be mended, so the job tries again before it ends.
+    write("hearts.csv", sound);
+    let job = world.submit(&on_table("hearts", "age", ENDLESS));
+    world.until(&job, under_way);
+    write("hearts.csv", &sound[..sound.len() - 3]);
+    let failed = world.wait_for(&job);
+    let told = format!("{failed} {}", world.json(&["events", &job]));
+    assert_eq!(failed["status"], "failed", "{told}");
+    assert!(told.contains("\"hearts\\\" of this site cannot be read now"), "{told}");
+    let log = world.logs();
+    assert!(log.contains("hearts.csv at line 5"), "the site's log names file and line: {log}");
+
+    // The other job trained on, and so does the first when its file is whole again.
+    let before = world.status(&other)["rounds_committed"].as_u64().expect("a round");
+    world.until(&other, |job| job["rounds_committed"].as_u64() > Some(before + 2));
+    assert_eq!(world.status(&other)["refusals"].as_array().map_or(0, Vec::len), 0);
+    world.end(&other);
+    write("hearts.csv", sound);
+    for name in ["hearts", "lungs"] {
+        let done = world.submit(&on_table(name, "age", 2));
+        assert_eq!(world.wait_for(&done)["status"], "completed", "{name}");
+    }
+}

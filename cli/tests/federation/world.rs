@@ -68,6 +68,11 @@ impl World {
         self.dir.path()
     }
 
+    /// Where the coordinator listens.
+    pub(crate) fn at(&self) -> &str {
+        &self.at
+    }
+
     pub(crate) fn start_coordinator(&mut self) {
         let mut command = Command::new(binaries().join("tributary-coordinator"));
         command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)]);
