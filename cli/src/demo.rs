@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use tributary_client::config::DataConfig;
 use tributary_client::trainer::Bases;
+use tributary_coordinator::blobs::constants_key;
 use tributary_coordinator::config::Config;
+use tributary_core::spec::JobSpec;
+use tributary_data::{Dataset, Wanted, open};
 use tributary_learning::Pretrained;
 
 use crate::args::{DemoArgs, Output};
@@ -36,12 +40,6 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
     let spec = submission.spec.clone();
     let bases = args.model.iter().map(|dir| Pretrained::open(dir)).collect::<Result<_, _>>()?;
     let bases = Arc::new(Bases::new(bases));
-    if spec.statistics.is_some() {
-        bail!(
-            "the spec leaves constants to its sites' sums, and a demo's rows are read before there are \
-             sites: state them in a copy of the spec, or run a coordinator and clients"
-        );
-    }
     let dir = demo_dir(args.dir.as_deref())?;
     let shares = load(&args, &spec)?;
     std::fs::write(dir.join("job.toml"), &submission.text).context("cannot write the spec")?;
@@ -53,10 +51,13 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
     let mut federation = Federation::start(&config).await?;
     let at = federation.at().to_owned();
     let view = View::new(out, &shares, &spec, &at, &dir);
-    let measured = match shares.held_out.clone().filter(|_| args.figure.is_some()) {
-        Some(rows) => Some(Scorer::new(&spec, rows, bases.frozen(&spec.model)?)),
-        None => None,
-    };
+    let measured = shares.held_out.clone().filter(|_| args.figure.is_some()).map(|rows| Measured {
+        spec: spec.clone(),
+        rows,
+        frozen: bases.clone(),
+        files: shares.files.clone(),
+        blobs: config.blobs.clone().into(),
+    });
     let title = format!("{}: {}", spec.name, shares.title);
     federation.join(&dir, shares, &bases, |site| view.observer(site))?;
     let finished = tokio::select! {
@@ -70,6 +71,31 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
         figure(title, &report.curve).write(path)?;
     }
     view.finish(&report, &dir, &config)
+}
+
+/// The rows to score every round on, once the job has its constants.
+struct Measured {
+    spec: JobSpec,
+    rows: Dataset,
+    frozen: Arc<Bases>,
+    files: Option<DataConfig>,
+    /// The coordinator's blobs, where the constants lie.
+    blobs: PathBuf,
+}
+
+impl Measured {
+    fn scorer(self, job: &str) -> anyhow::Result<Scorer> {
+        let frozen = self.frozen.frozen(&self.spec.model)?;
+        let Some(files) = &self.files else {
+            return Ok(Scorer::new(&self.spec, self.rows, frozen));
+        };
+        let path = self.blobs.join(constants_key(&job.parse()?));
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("cannot read the constants in {}", path.display()))?;
+        let spec = self.spec.with_constants(&bytes)?;
+        let opened = open(&files.source.only(None, Some(&self.rows)), &Wanted::by_job(&spec))?;
+        Ok(Scorer::new(&spec, opened.evaluate.context("no rows to score")?, frozen))
+    }
 }
 
 /// The curve on rows that nobody trains on.
@@ -123,7 +149,7 @@ async fn federate(
     submission: &Submission,
     view: &View,
     dir: &Path,
-    measured: Option<Scorer>,
+    measured: Option<Measured>,
 ) -> anyhow::Result<Report> {
     submission.bring(at).await?;
     let id = submit(at, &submission.text).await?;
@@ -137,7 +163,8 @@ async fn federate(
         bail!("the job is {}: {}", job.status, job.reason);
     }
     let mut curve = Vec::new();
-    if let Some(scorer) = measured {
+    if let Some(measured) = measured {
+        let scorer = measured.scorer(&id)?;
         for round in 1..=submission.spec.rounds {
             curve.push(scorer.score((at, &id, round), dir).await?);
         }

@@ -23,6 +23,7 @@
 //! `validation_fraction` with `validation_seed` and `validation_by`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tributary_core::document::Section;
 use tributary_core::spec::data::{CLASSES_MAX, DataKind};
@@ -196,6 +197,8 @@ pub struct SourceConfig {
     pub validation: Option<Validation>,
     /// The one client whose rows are kept, where the files hold those of many.
     pub client: Option<String>,
+    /// The rows that are kept, by their places among all that are read; no file says it.
+    pub only: Option<Parts<Arc<Vec<u32>>>>,
     /// How much is held in memory, and where the rest goes.
     pub room: Room,
 }
@@ -250,7 +253,7 @@ impl SourceConfig {
             Word::Npz => arrays::read_npz(section, base),
             Word::Wav => Some(files::read_wav(section, base)),
         }?;
-        let config = Self { format, normalise, validation, client, room };
+        let config = Self { format, normalise, validation, client, only: None, room };
         config.check(section);
         Some(config)
     }

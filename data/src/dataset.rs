@@ -275,6 +275,19 @@ impl Dataset {
         Ok(Self { rows: Arc::new(rows?), ..self.clone() })
     }
 
+    /// Where these examples stand among all that were read.
+    pub(crate) fn places(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// The examples that stand there among all that were read; the values are shared.
+    pub(crate) fn at(&self, places: &Arc<Vec<u32>>) -> Result<Self, DataError> {
+        match places.iter().find(|&&place| place as usize >= self.total) {
+            Some(&place) => Err(DataError::Index { index: place as usize, examples: self.total }),
+            None => Ok(Self { rows: places.clone(), ..self.clone() }),
+        }
+    }
+
     /// These examples as a batch.
     ///
     /// # Errors

@@ -151,6 +151,7 @@ pub fn open(config: &SourceConfig, wanted: &Wanted) -> Result<Opened, DataError>
         }
         (train, _) => (train, evaluate),
     };
+    let (train, evaluate) = config.kept(train, evaluate)?;
     let first = train.as_ref().or(evaluate.as_ref());
     let axes = first.map_or(0, |data| data.shape().len());
     let kind = config.format.kind().unwrap_or(match (&config.format, axes) {

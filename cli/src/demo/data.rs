@@ -44,13 +44,15 @@ pub(crate) struct Shares {
     pub(crate) name: String,
     /// What the rows are, for people.
     pub(crate) title: String,
+    /// The files to read again by each site, where the job has its constants from the sites' sums.
+    pub(crate) files: Option<DataConfig>,
 }
 
 impl Shares {
     /// Pictures of digits, as they are called where no site's file names them.
     fn digits((train, title): Dealt, held_out: Dataset) -> Self {
         let (kind, name) = (DataKind::Image, "digits".to_owned());
-        Self { train, held_out: Some(held_out), kind, name, title }
+        Self { train, held_out: Some(held_out), kind, name, title, files: None }
     }
 
     /// Whether each next token is predicted.
@@ -66,6 +68,12 @@ pub(crate) fn load(args: &DemoArgs, spec: &JobSpec) -> anyhow::Result<Shares> {
     if let Some(config) = site_file(args) {
         let folder = args.data.as_deref().context("--config needs --data, the files' folder")?;
         return bound(args, spec, &config, folder);
+    }
+    if spec.statistics.is_some() {
+        bail!(
+            "the spec leaves constants to its sites' sums, which are made of files: give --data, and a \
+             --config that says how to read it"
+        );
     }
     let clients = args.clients.unwrap_or(CLIENTS_DEFAULT) as usize;
     let Some(folder) = &args.data else {
@@ -162,7 +170,20 @@ fn bound(args: &DemoArgs, spec: &JobSpec, config: &Path, folder: &Path) -> anyho
     // Where the site's name is another, the demo's own site has the job's.
     let set = site.data.iter().find(named).or(site.data.first());
     let set = set.context("the file names no data set")?;
-    let opened = open(&set.source, &Wanted::by_job(spec))?;
+    let before_constants = spec.statistics.is_some();
+    let by_class = !["iid", "writers", CLIENTS].contains(&args.partition.as_str());
+    if before_constants && by_class {
+        bail!(
+            "--partition {}: rows are dealt before the job knows its classes; deal them as iid, writers \
+             or clients, as the spec leaves constants to its sites' sums",
+            args.partition
+        );
+    }
+    let opened = if before_constants {
+        set.source.open_as_written(spec)?
+    } else {
+        open(&set.source, &Wanted::by_job(spec))?
+    };
     let (kind, names) = (opened.kind, opened.clients);
     let train = opened.train.context("there are no rows to train on: name `file` or `images`")?;
     let train = first_rows(train, args.rows)?;
@@ -174,7 +195,8 @@ fn bound(args: &DemoArgs, spec: &JobSpec, config: &Path, folder: &Path) -> anyho
         let clients = args.clients.unwrap_or(CLIENTS_DEFAULT) as usize;
         deal(&train, &args.partition, clients, spec.seed, &title)?
     };
-    Ok(Shares { train, held_out, kind, name: set.name.clone(), title })
+    let files = before_constants.then(|| set.clone());
+    Ok(Shares { train, held_out, kind, name: set.name.clone(), title, files })
 }
 
 /// Every so many-th row, so that a short try sees all clients and classes.

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_client::agent::{Agent, AgentConfig};
+use tributary_client::config::DataConfig;
 use tributary_client::observer::Observer;
 use tributary_client::rpc::Egress;
 use tributary_client::trainer::{Bases, LocalTrainer, Trainer};
@@ -71,7 +72,14 @@ impl Federation {
         for (site, train, evaluate) in train.chain(held_out) {
             let observer = observer(&site);
             let (name, kind) = (shares.name.clone(), shares.kind);
-            let own = LocalTrainer::new(name, kind, train, evaluate, Compute::cpu(threads));
+            let compute = Compute::cpu(threads);
+            let own = match &shares.files {
+                Some(DataConfig { source, .. }) => {
+                    let source = source.only(train.as_ref(), evaluate.as_ref());
+                    LocalTrainer::open(&[DataConfig { name, source }], compute)?
+                }
+                None => LocalTrainer::new(name, kind, train, evaluate, compute),
+            };
             let config = AgentConfig {
                 coordinator: self.at.clone(),
                 name: site.parse()?,

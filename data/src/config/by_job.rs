@@ -1,13 +1,16 @@
 //! What a configuration leaves to the job.
 
+use std::sync::Arc;
+
+use tributary_core::spec::JobSpec;
 use tributary_core::spec::features::FeatureSpec;
 
-use super::{Format, SourceConfig};
+use super::{Format, Parts, SourceConfig};
 use crate::array::ArrayTarget;
 use crate::label::LabelMap;
 use crate::table::TableTarget;
 use crate::token::{TokenConfig, TokenList};
-use crate::{DataError, Wanted};
+use crate::{DataError, Dataset, Opened, Wanted, open};
 
 /// What of reading its rows a configuration leaves to a job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,6 +130,37 @@ impl Format {
 }
 
 impl SourceConfig {
+    /// Reads the rows before the job has its constants from its sites' sums: to see whose they are and to
+    /// deal them out, not to train on them.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open_as_written(&self, spec: &JobSpec) -> Result<Opened, DataError> {
+        open(&self.listed(spec.constants.features.as_deref())?, &Wanted::as_written(spec))
+    }
+
+    /// The same files, for a site that has some of their rows alone: these to train on, those to score.
+    /// A demo deals one set of files out to all its sites.
+    #[must_use]
+    pub fn only(&self, train: Option<&Dataset>, evaluate: Option<&Dataset>) -> Self {
+        let places = |rows: &Dataset| Arc::new(rows.places().to_vec());
+        let only = Parts { train: train.map(places), evaluate: evaluate.map(places) };
+        Self { only: Some(only), ..self.clone() }
+    }
+
+    /// The rows that are kept; all where nothing else is said.
+    pub(crate) fn kept(
+        &self,
+        train: Option<Dataset>,
+        evaluate: Option<Dataset>,
+    ) -> Result<(Option<Dataset>, Option<Dataset>), DataError> {
+        let Some(only) = &self.only else { return Ok((train, evaluate)) };
+        let keep = |data: Option<Dataset>, places: &Option<Arc<Vec<u32>>>| {
+            data.zip(places.as_ref()).map(|(data, places)| data.at(places)).transpose()
+        };
+        Ok((keep(train, &only.train)?, keep(evaluate, &only.evaluate)?))
+    }
+
     /// This configuration with a job's features in place of what it leaves to the job.
     pub(crate) fn listed(&self, features: Option<&[FeatureSpec]>) -> Result<Self, DataError> {
         let mut config = self.clone();

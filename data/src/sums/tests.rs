@@ -7,7 +7,7 @@ use super::{
     TokenCounts, class_counts, features::feature_sums, label_counts, site_sums, token_counts,
 };
 use crate::fixture::{Folder, message, parse, says};
-use crate::{DataError, Dataset, Wanted};
+use crate::{DataError, Dataset, Wanted, open};
 
 fn spec(data: &str, model: &str) -> JobSpec {
     let text = format!(
@@ -181,4 +181,30 @@ fn words_and_labels_are_listed_before_anybody_agreed_on_them() {
     let mut characters = TokenCounts::default();
     characters.add_characters("äbä");
     assert_eq!(characters.iter().collect::<Vec<_>>(), [("b", 1), ("ä", 2)]);
+}
+
+#[test]
+fn sites_that_share_files_have_the_sums_of_their_own_rows() {
+    let folder = Folder::new();
+    folder.file("t.csv", "age,sick\n50,0\n?,1\n70,1\n20,0\n90,1\n30,0\n");
+    let text = format!("{HEARTS}missing = \"drop\"\nvalidation_fraction = 0.4\n");
+    let (config, spec) = (parse(&text, folder.path()).expect("configuration"), table(1, ""));
+    let opened = config.open_as_written(&spec).expect("rows to deal");
+    let (train, held) = (opened.train.expect("train"), opened.evaluate.expect("held out"));
+    assert_eq!((train.len(), held.len()), (3, 2), "of five without a gap");
+    let (first, rest) = (train.subset(&[1]).expect("row"), train.subset(&[0, 2]).expect("rows"));
+    let sums = |rows: &Dataset| site_sums(&config.only(Some(rows), None), &spec).expect("sums");
+    let (first, rest, all) = (sums(&first), sums(&rest), site_sums(&config, &spec).expect("sums"));
+    assert_eq!((first.rows, rest.rows, all.rows), (1, 2, 3));
+    assert_eq!(first.features[0].merged(&rest.features[0]), Some(all.features[0]));
+    // Whoever only scores has nothing to train on, and the held-out rows as they are.
+    let scored = open(&config.only(None, Some(&held)), &Wanted::default()).expect("rows");
+    assert!(scored.train.is_none());
+    let whole = open(&config, &Wanted::default()).expect("rows").evaluate.expect("held out");
+    let values = |rows: &Dataset| crate::fixture::numbers(rows);
+    assert_eq!(values(&scored.evaluate.expect("held out")), values(&whole));
+    // A file that has become shorter than a place in it is told.
+    folder.file("t.csv", "age,sick\n50,0\n70,1\n");
+    let message = message(open(&config.only(None, Some(&held)), &Wanted::default()));
+    says(&message, &["expected an example below 2"]);
 }

@@ -39,6 +39,7 @@ pub(super) fn synthetic(alpha: f64, beta: f64, seed: u64) -> anyhow::Result<Shar
         kind: DataKind::Table,
         name: NAME.to_owned(),
         title: format!("Synthetic({alpha}, {beta})"),
+        files: None,
     })
 }
 
