@@ -100,7 +100,7 @@ impl Objective {
             let rows = out[start * width..end * width].chunks_exact(width);
             let lists =
                 rows.zip(&labels[start..end]).zip(parts).zip(slopes.chunks_exact_mut(width));
-            vectorised(|| {
+            vectorised!({
                 for (((row, &label), part), slopes) in lists {
                     if label != NO_TOKEN {
                         *part = softening.row(row, label as usize, share, slopes, scores);

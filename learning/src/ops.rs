@@ -39,7 +39,7 @@ pub(crate) use encoder::{Block, BlockParts};
 pub(crate) use kernel::{Chain, Cx, Place};
 pub(crate) use layout::{Relayout, Residual};
 pub(crate) use linear::{Adapter, Linear, LinearActivation};
-pub(crate) use maths::{log_sum_exp, vectorised};
+pub(crate) use maths::{dispatch, log_sum_exp, vectorised};
 pub(crate) use norm::{BatchNorm, GroupNorm, LayerNorm};
 pub(crate) use patches::Geometry;
 pub(crate) use pieces::{PIECES_MAX, cut, split};

@@ -211,7 +211,7 @@ impl Rule {
         values.par_chunks_mut(BLOCK).zip(firsts).zip(seconds).enumerate().for_each(
             |(index, ((values, first), second))| {
                 let seen = seen.part(index * BLOCK, values.len());
-                vectorised(|| self.block(values, &seen, first, second));
+                vectorised!(self.block(values, &seen, first, second));
             },
         );
     }

@@ -197,7 +197,7 @@ impl Kernel for Attention {
                     let (steps, scale) = (sizes.steps, sizes.scale());
                     let key = key.transposed();
                     multiply_into(weights, steps, query, key, scale, false, Hands::One);
-                    vectorised(|| {
+                    vectorised!({
                         if sizes.causal || length < steps {
                             hide(weights, steps, length, sizes.causal);
                         }
@@ -290,7 +290,7 @@ impl Back<'_, '_> {
                 multiply_into(target, 3 * features, left, right, scale, false, Hands::One);
             };
             place(2, Matrix::new(weights, steps, steps).transposed(), slopes, 1.0);
-            vectorised(|| self.through_softmax(start, weights, weight_slopes));
+            vectorised!(self.through_softmax(start, weights, weight_slopes));
             let weight_slopes = Matrix::new(weight_slopes, steps, steps);
             let (query, key) = (sizes.side(sides, 0, head), sizes.side(sides, 1, head));
             place(0, weight_slopes, key, sizes.scale());

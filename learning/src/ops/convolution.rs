@@ -101,11 +101,11 @@ impl Shared<'_> {
     /// One picture's convolution, before rectifier and pooling.
     fn convolve(&self, picture: &[f32], scratch: &mut Vec<f32>, raw: &mut [f32]) {
         let (pixels, patch) = (self.geometry.pixels(), self.patch());
-        vectorised(|| raw.chunks_exact_mut(self.filters).for_each(|row| copy(row, self.bias)));
+        vectorised!(raw.chunks_exact_mut(self.filters).for_each(|row| copy(row, self.bias)));
         for group in 0..self.groups {
             let (channels, filters, packed) = self.group(group);
             let patches = sized(scratch, pixels * patch);
-            vectorised(|| self.geometry.unfold(&channels, picture, patches));
+            vectorised!(self.geometry.unfold(&channels, picture, patches));
             let patches = Matrix::new(patches, pixels, patch);
             let weight = Matrix::new(&self.packed[packed], patch, filters.len());
             let raw = &mut raw[filters.start..];
@@ -129,12 +129,12 @@ impl Shared<'_> {
                 (Some(pool), Some(places)) => {
                     let raw = sized(&mut scratch.raw, self.raw_len());
                     self.convolve(picture, &mut scratch.patches, raw);
-                    vectorised(|| pool.largest(raw, out, places, self.fused.relu));
+                    vectorised!(pool.largest(raw, out, places, self.fused.relu));
                 }
                 _ => {
                     self.convolve(picture, &mut scratch.patches, out);
                     if self.fused.relu {
-                        vectorised(|| out.iter_mut().for_each(|out| *out = rectified(*out)));
+                        vectorised!(out.iter_mut().for_each(|out| *out = rectified(*out)));
                     }
                 }
             }
@@ -144,7 +144,7 @@ impl Shared<'_> {
     /// Back through the rectifier.
     fn rectify(&self, slopes: &mut [f32], out: &[f32]) {
         if self.fused.relu {
-            vectorised(|| {
+            vectorised!({
                 let pairs = slopes.iter_mut().zip(out);
                 pairs.for_each(|(slope, out)| *slope = if *out > 0.0 { *slope } else { 0.0 });
             });
@@ -153,7 +153,7 @@ impl Shared<'_> {
 
     /// The convolution's own slopes for one picture, back through the pooling.
     fn raw_slopes(&self, slopes: &[f32], places: &[u16], raw: &mut [f32]) {
-        vectorised(|| match self.fused.pool {
+        vectorised!(match self.fused.pool {
             Some(pool) => pool.scatter(slopes, places, raw),
             None => copy(raw, slopes),
         });
@@ -179,7 +179,7 @@ impl Shared<'_> {
             let own_places = places.get(place.clone()).unwrap_or_default();
             self.rectify(slopes, &out[place]);
             // Pooling moves slopes and loses none, so their sums may be taken where they are fewer.
-            vectorised(|| {
+            vectorised!({
                 slopes.chunks_exact(self.filters).for_each(|row| add_to(&mut scratch.bias, row));
             });
             let picture = &input[index * size..(index + 1) * size];
@@ -209,7 +209,7 @@ impl Shared<'_> {
         for group in 0..self.groups {
             let (channels, filters, packed) = self.group(group);
             let patches = sized(&mut scratch.patches, pixels * patch);
-            vectorised(|| self.geometry.unfold(&channels, picture, patches));
+            vectorised!(self.geometry.unfold(&channels, picture, patches));
             let raw = &raw[filters.start..];
             let raw = Matrix::strided(raw, pixels, filters.len(), self.filters);
             let sums = &mut scratch.weight[packed.clone()];
@@ -218,7 +218,7 @@ impl Shared<'_> {
             if let Some(into) = into.as_deref_mut() {
                 let weight = Matrix::new(&self.packed[packed], patch, filters.len());
                 multiply(patches, raw, weight.transposed(), false, Hands::One);
-                vectorised(|| self.geometry.fold(&channels, patches, into));
+                vectorised!(self.geometry.fold(&channels, patches, into));
             }
         }
     }
@@ -361,8 +361,8 @@ impl Kernel for Conv {
         );
         let Some((first, rest)) = self.scratch[..count].split_first_mut() else { return };
         for piece in rest {
-            vectorised(|| add_to(&mut first.weight, &piece.weight));
-            vectorised(|| add_to(&mut first.bias, &piece.bias));
+            vectorised!(add_to(&mut first.weight, &piece.weight));
+            vectorised!(add_to(&mut first.bias, &piece.bias));
         }
         let sums = &self.scratch[0];
         if let Some(gradient) = self.weight.gradient(gradients) {

@@ -49,7 +49,7 @@ impl Kernel for Embedding {
             let start = row as usize * dimension;
             gradient[start..start + dimension].fill(0.0);
         }
-        vectorised(|| {
+        vectorised!({
             for (slopes, &token) in slopes.chunks_exact(dimension).zip(cx.tokens) {
                 let start = token as usize * dimension;
                 add_to(&mut gradient[start..start + dimension], slopes);
@@ -100,7 +100,7 @@ impl Kernel for Positions {
         let period = rows.len().min(self.size);
         let out = sized(out, input.len());
         out.par_chunks_exact_mut(period).enumerate().for_each(|(index, out)| {
-            vectorised(|| {
+            vectorised!({
                 let input = &input[index * period..(index + 1) * period];
                 for ((out, x), place) in out.iter_mut().zip(input).zip(rows) {
                     *out = x + place;
@@ -122,7 +122,7 @@ impl Kernel for Positions {
         if let Some(gradient) = gradient {
             let period = gradient.len().min(self.size);
             gradient.fill(0.0);
-            vectorised(|| {
+            vectorised!({
                 slopes.chunks_exact(period).for_each(|example| add_to(gradient, example));
             });
         }

@@ -137,7 +137,11 @@ impl Kernel for Linear {
                 add_bias(out, bias, width, None);
                 let before = sized(&mut self.before, out.len());
                 before.copy_from_slice(out);
-                in_blocks(out, |_, block| apply(function, block));
+                in_blocks(
+                    out,
+                    #[inline(always)]
+                    |_, block| apply(function, block),
+                );
             }
             LinearActivation::Of(function) => add_bias(out, bias, width, Some(function)),
             LinearActivation::None => add_bias(out, bias, width, None),
@@ -156,11 +160,15 @@ impl Kernel for Linear {
         let (features, width) = (self.features, self.out);
         if let LinearActivation::Of(function) = self.activation {
             let before = &self.before;
-            in_blocks(slopes, |start, block| {
-                let place = start..start + block.len();
-                let before = before.get(place.clone()).unwrap_or_default();
-                derive(function, block, before, &out[place]);
-            });
+            in_blocks(
+                slopes,
+                #[inline(always)]
+                |start, block| {
+                    let place = start..start + block.len();
+                    let before = before.get(place.clone()).unwrap_or_default();
+                    derive(function, block, before, &out[place]);
+                },
+            );
         }
         let rows = input.len() / features.max(1);
         let matrix = Matrix::new(slopes, rows, width);
@@ -191,7 +199,7 @@ pub(super) fn add_bias(rows: &mut [f32], bias: &[f32], width: usize, function: O
     }
     let per_block = (super::pieces::ELEMENTS / width).max(1) * width;
     let block = |block: &mut [f32]| {
-        vectorised(|| {
+        vectorised!({
             for row in block.chunks_exact_mut(width) {
                 add_to(row, bias);
                 if let Some(function) = function {
@@ -212,7 +220,7 @@ pub(super) fn column_sums(values: &[f32], width: usize, sums: &mut [f32]) {
     let rows = values.len() / width.max(1);
     let pieces = cut(rows, (rows / 256).clamp(1, PIECES_MAX));
     let sum = |piece: &std::ops::Range<usize>, sums: &mut [f32]| {
-        vectorised(|| {
+        vectorised!({
             for row in values[piece.start * width..piece.end * width].chunks_exact(width) {
                 add_to(sums, row);
             }

@@ -9,9 +9,22 @@ use super::pieces::ELEMENTS;
 /// Lanes of a sum: two AVX-512 registers' worth, so that additions overlap.
 pub(super) const LANES: usize = 32;
 
-/// Runs work with the widest vectors that the CPU has.
+/// Runs work with the widest vectors that the CPU has. The work is a closure that is inlined whatever
+/// its size: it has a copy for each instruction set, which one that stays a function of its own would
+/// not have. What it calls must be `#[inline(always)]` for the same reason.
+macro_rules! vectorised {
+    ($work:expr) => {
+        $crate::ops::dispatch(
+            #[inline(always)]
+            || $work,
+        )
+    };
+}
+pub(crate) use vectorised;
+
+/// See [`vectorised`].
 #[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn dispatch<R>(work: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(work)
 }
 
@@ -184,11 +197,11 @@ pub(super) fn add_to(target: &mut [f32], more: &[f32]) {
 /// index, and the block.
 pub(super) fn in_blocks(values: &mut [f32], change: impl Fn(usize, &mut [f32]) + Sync) {
     if values.len() <= ELEMENTS {
-        vectorised(|| change(0, values));
+        vectorised!(change(0, values));
         return;
     }
     values.par_chunks_mut(ELEMENTS).enumerate().for_each(|(index, block)| {
-        vectorised(|| change(index * ELEMENTS, block));
+        vectorised!(change(index * ELEMENTS, block));
     });
 }
 

@@ -73,7 +73,7 @@ impl Kernel for LayerNorm {
             .zip(input.par_chunks(block * features))
             .zip(self.moments.par_chunks_mut(block))
             .for_each(|((out, input), kept)| {
-                vectorised(|| {
+                vectorised!({
                     let lines = out.chunks_exact_mut(features).zip(input.chunks_exact(features));
                     for ((out, x), kept) in lines.zip(kept) {
                         let [mean, scale] = moments(x, epsilon);
@@ -109,7 +109,7 @@ impl Kernel for LayerNorm {
             .map(|(rows, slopes)| {
                 let mut sums = [vec![0.0; features], vec![0.0; features]];
                 let mut normal = vec![0.0; features];
-                vectorised(|| {
+                vectorised!({
                     for (row, slopes) in rows.zip(slopes.chunks_exact_mut(features)) {
                         let x = &input[row * features..(row + 1) * features];
                         layer_row(x, kept[row], weight, slopes, &mut normal, &mut sums);

@@ -224,13 +224,13 @@ impl Kernel for Pool {
                     .zip(places.par_chunks_exact_mut(size))
                     .zip(pictures)
                     .for_each(|((out, places), picture)| {
-                        vectorised(|| window.largest(picture, out, places, false));
+                        vectorised!(window.largest(picture, out, places, false));
                     });
             }
             PoolKind::Mean => out
                 .par_chunks_exact_mut(size)
                 .zip(pictures)
-                .for_each(|(out, picture)| vectorised(|| window.mean(picture, out))),
+                .for_each(|(out, picture)| vectorised!(window.mean(picture, out))),
         }
     }
 
@@ -252,7 +252,7 @@ impl Kernel for Pool {
             .zip(slopes.par_chunks_exact(size))
             .enumerate()
             .for_each(|(index, (picture, slopes))| {
-                vectorised(|| match kind {
+                vectorised!(match kind {
                     PoolKind::Max => {
                         let places = &places[index * size..(index + 1) * size];
                         window.scatter(slopes, places, picture);

@@ -62,7 +62,7 @@ impl Order {
         let parts = split(values, steps * width, &self.pieces);
         self.pieces.par_iter().zip(parts).for_each(|(piece, part)| {
             let places = (0..steps).flat_map(|step| piece.clone().map(move |e| e * steps + step));
-            vectorised(|| {
+            vectorised!({
                 for (place, row) in places.zip(part.chunks_exact_mut(width)) {
                     mask.apply(cx, place * width, row);
                 }

@@ -99,7 +99,7 @@ impl Winners {
     ) {
         self.list(slopes, places, into.is_some(), lists);
         let padded = zeroed(&mut lists.padded, self.padded_len());
-        vectorised(|| {
+        vectorised!({
             self.each_line(|to, from, len| {
                 padded[to..to + len].copy_from_slice(&picture[from..from + len]);
             });

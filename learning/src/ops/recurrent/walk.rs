@@ -86,7 +86,7 @@ impl Walk<'_, '_> {
                 if before.is_some() {
                     self.weights.add_product(sums, last);
                 }
-                vectorised(|| {
+                vectorised!({
                     for (index, hidden) in hidden.chunks_exact_mut(width).enumerate() {
                         let gates = &mut gates[index * all..(index + 1) * all];
                         let sums = &sums[index * all..(index + 1) * all];
@@ -100,13 +100,13 @@ impl Walk<'_, '_> {
                 match self.cell {
                     Cell::Lstm => {
                         let (cell, cell_before) = pair(piece.cells, rows * width, step, before);
-                        vectorised(|| lstm_step(gates, cell_before, cell, hidden, width));
+                        vectorised!(lstm_step(gates, cell_before, cell, hidden, width));
                     }
-                    Cell::ReluRnn => vectorised(|| {
+                    Cell::ReluRnn => vectorised!({
                         gates.iter_mut().for_each(|gate| *gate = rectified(*gate));
                         hidden.copy_from_slice(gates);
                     }),
-                    Cell::Rnn | Cell::Gru => vectorised(|| {
+                    Cell::Rnn | Cell::Gru => vectorised!({
                         gates.iter_mut().for_each(|gate| *gate = tanh(*gate));
                         hidden.copy_from_slice(gates);
                     }),
@@ -134,7 +134,7 @@ impl Walk<'_, '_> {
                 self.weights.add_product(slopes, sums);
             }
             if self.cell == Cell::Gru {
-                vectorised(|| add_to(slopes, &carry));
+                vectorised!(add_to(slopes, &carry));
             }
             for index in self.padding(piece.first, rows, step) {
                 slopes[index * width..(index + 1) * width].fill(0.0);
@@ -142,19 +142,19 @@ impl Walk<'_, '_> {
             }
             let gates = &mut piece.gates[step * rows * all..(step + 1) * rows * all];
             match self.cell {
-                Cell::Rnn => vectorised(|| {
+                Cell::Rnn => vectorised!({
                     for (gate, slope) in gates.iter_mut().zip(slopes.iter()) {
                         *gate = slope * (1.0 - *gate * *gate);
                     }
                 }),
-                Cell::ReluRnn => vectorised(|| {
+                Cell::ReluRnn => vectorised!({
                     for (gate, slope) in gates.iter_mut().zip(slopes.iter()) {
                         *gate = if *gate > 0.0 { *slope } else { 0.0 };
                     }
                 }),
                 Cell::Lstm => {
                     let (cell, cell_before) = pair(piece.cells, rows * width, step, before);
-                    vectorised(|| {
+                    vectorised!({
                         for index in 0..rows {
                             cells::lstm_back(
                                 &mut gates[index * all..(index + 1) * all],
@@ -169,7 +169,7 @@ impl Walk<'_, '_> {
                 Cell::Gru => {
                     let (_, last) = pair(piece.hidden, rows * width, step, before);
                     let sums = &mut piece.sums[step * rows * all..(step + 1) * rows * all];
-                    vectorised(|| {
+                    vectorised!({
                         for index in 0..rows {
                             cells::gru_back(
                                 &mut gates[index * all..(index + 1) * all],
