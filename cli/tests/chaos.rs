@@ -2,6 +2,8 @@
 
 #[path = "chaos/failpoints.rs"]
 mod failpoints;
+#[path = "chaos/receipts.rs"]
+mod receipts;
 #[path = "chaos/storage.rs"]
 mod storage;
 #[path = "../src/bench/chaos/world.rs"]
@@ -127,6 +129,7 @@ fn what_time_decided_is_recomputed_from_the_record() {
     let report = world.verify(&job).expect("verified");
     assert_eq!(report["same"], 6, "{report:#}");
     assert_eq!((&report["differ"], &report["receipts_unused"]), (&0.into(), &0.into()));
+    assert_eq!(report["outcomes"]["folded"], report["receipts_counted"], "{report:#}");
     assert!(report["receipts_counted"].as_u64() >= Some(12), "{report:#}");
     // A single other bit is noticed.
     let part = world.accepted_part(&job, 1).expect("an update");
@@ -208,7 +211,9 @@ fn a_job_that_diverges_stops_with_its_last_good_checkpoint() {
     assert_eq!(ended["status"], "failed", "{ended:#}");
     let reason = ended["reason"].as_str().unwrap_or_default();
     assert!(reason.starts_with("diverged: round ") && reason.contains("site-"), "{reason}");
-    // Every outcome has its word: the round's, and the tasks'.
+    // Every outcome has its word: the round's, the tasks' and the receipts'.
+    let receipts = world.outcomes(&job).expect("outcomes");
+    assert!(receipts.keys().all(|word| word == "folded" || word == "diverged"), "{receipts:?}");
     let rounds = world.ask(&["rounds", &job]).expect("rounds");
     let last = rounds.as_array().and_then(|rounds| rounds.last()).expect("a round");
     assert_eq!((&last["phase"], &last["reason"]), (&"missed".into(), &"diverged".into()));

@@ -107,6 +107,8 @@ pub async fn verify(args: VerifyArgs) -> anyhow::Result<()> {
         Verdict::Differs(why) => why.as_str(),
         _ => "same",
     });
+    let outcomes: std::collections::BTreeMap<&str, usize> =
+        report.outcomes.iter().map(|(outcome, count)| (outcome.word(), *count)).collect();
     let line = serde_json::json!({
         "job": args.job,
         "constants": constants,
@@ -114,10 +116,14 @@ pub async fn verify(args: VerifyArgs) -> anyhow::Result<()> {
         "updates_expired": of(|v| *v == Verdict::UpdatesExpired),
         "differ": differing.len(),
         "differing": differing,
-        "receipts_counted": report.counted,
-        "receipts_unused": report.unused,
+        "receipts_counted": report.counted(),
+        "receipts_unused": report.unused(),
+        "receipts_open": report.open,
+        "receipts_lost": report.lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "outcomes": outcomes,
     });
     writeln!(std::io::stdout(), "{line}")?;
+    anyhow::ensure!(report.lost.is_empty(), "not every receipt came to an outcome that is true");
     anyhow::ensure!(report.is_same(), "not every round could be recomputed to the same bytes");
     Ok(())
 }

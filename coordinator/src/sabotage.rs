@@ -10,6 +10,8 @@ pub enum Rule {
     Close,
     /// A receipt is given behind the commit of what it is for.
     Receipt,
+    /// A receipt's outcome stands beside it once its round or job has ended.
+    Outcome,
 }
 
 #[cfg(feature = "simulation")]

@@ -1,16 +1,18 @@
 //! Offline replay: the constants are pooled again from the sites' stored sums; every committed round is
-//! recomputed from its recorded decisions and its stored updates, and must come to the same digests; every receipt must be in an accepted set, or its round
-//! must have ended without one.
+//! recomputed from its recorded decisions and its stored updates, and must come to the same digests; every receipt
+//! must be in an accepted set, or have another outcome that fits, once its job has ended.
+
+use std::collections::BTreeMap;
 
 use tributary_core::aggregate::Scale;
 use tributary_core::codec::{self, ManifestHasher};
 use tributary_core::digest::Digest;
 use tributary_core::fault::Faults;
-use tributary_core::name::JobId;
+use tributary_core::name::{JobId, TaskId};
 use tributary_core::round::divergence::{Course, median_loss};
 use tributary_core::round::result::{RoundFacts, genesis, result_digest};
 use tributary_core::round::task::DIVERGED;
-use tributary_core::round::{Phase, RoundState};
+use tributary_core::round::{Outcome, Phase, RoundState, TaskKind};
 use tributary_core::spec::JobSpec;
 use tributary_core::statistics::pooled_result;
 
@@ -40,19 +42,35 @@ pub struct Report {
     pub constants: Option<Verdict>,
     /// Each committed round with its verdict, and the one whose fold ended the job as diverged.
     pub rounds: Vec<(u32, Verdict)>,
-    /// Receipts that are in an accepted set.
-    pub counted: usize,
-    /// Receipts of rounds that were never committed, because their job ended before.
-    pub unused: usize,
+    /// How many receipts came to which outcome.
+    pub outcomes: BTreeMap<Outcome, usize>,
+    /// Receipts whose round or job goes on.
+    pub open: usize,
+    /// Receipts without an outcome although their round or job has ended, or with one that is not true.
+    pub lost: Vec<TaskId>,
 }
 
 impl Report {
-    /// Whether the constants and every committed round were recomputed to the same bytes.
+    /// Receipts that are part of a checkpoint, of the constants or of the final scores.
+    #[must_use]
+    pub fn counted(&self) -> usize {
+        let counts = [Outcome::Folded, Outcome::Pooled, Outcome::Scored];
+        counts.iter().filter_map(|outcome| self.outcomes.get(outcome)).sum()
+    }
+
+    /// Receipts whose job ended before they counted.
+    #[must_use]
+    pub fn unused(&self) -> usize {
+        self.outcomes.values().sum::<usize>() - self.counted()
+    }
+
+    /// Whether the constants and every committed round were recomputed to the same bytes, and no
+    /// receipt is lost.
     #[must_use]
     pub fn is_same(&self) -> bool {
         let constants = self.constants.iter();
         let rounds = self.rounds.iter().map(|(_, verdict)| verdict);
-        constants.chain(rounds).all(|verdict| *verdict == Verdict::Same)
+        self.lost.is_empty() && constants.chain(rounds).all(|verdict| *verdict == Verdict::Same)
     }
 }
 
@@ -90,6 +108,7 @@ pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, V
         previous: genesis(spec.digest, first.digest),
         checkpoint: first.digest,
         course: Course::default(),
+        ended: row.status.ended(),
         job: id,
         spec,
         report: Report::default(),
@@ -97,6 +116,7 @@ pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, V
     if let Some(constants) = row.constants {
         replay.pooled(constants).await?;
     }
+    replay.receipts(0, row.constants.is_some()).await?;
     let mut after = None;
     loop {
         let rows = store.rounds(&replay.job, after, PAGE).await?;
@@ -105,14 +125,13 @@ pub async fn verify(store: &Store, blobs: &Blobs, job: &str) -> Result<Report, V
         for row in &rows {
             if row.state.phase == Phase::Committed {
                 replay.committed(&row.state).await?;
-                continue;
-            }
-            if row.state.reason.as_deref() == Some(DIVERGED) {
+            } else if row.state.reason.as_deref() == Some(DIVERGED) {
                 replay.diverged(&row.state).await?;
             }
-            if row.state.attempt == 1 {
-                replay.open(row.state.number).await?;
-            }
+        }
+        for attempts in rows.chunk_by(|a, b| a.state.number == b.state.number) {
+            let committed = attempts.iter().any(|row| row.state.phase == Phase::Committed);
+            replay.receipts(attempts[0].state.number, committed).await?;
         }
     }
 }
@@ -128,6 +147,8 @@ struct Replay<'a> {
     checkpoint: Digest,
     /// How the rounds went, for the rule that says when a job has diverged.
     course: Course,
+    /// Whether the job has ended.
+    ended: bool,
     report: Report,
 }
 
@@ -135,7 +156,6 @@ impl Replay<'_> {
     /// Pools the stored sums again; the first round's result covers what they gave.
     async fn pooled(&mut self, expected: Digest) -> Result<(), VerifyError> {
         let sums = self.store.site_sums(&self.job).await?;
-        self.report.counted += sums.len();
         let verdict = match constants(self.blobs, &self.spec, &self.job, &sums).await {
             Ok((bytes, _)) if Digest::of(&bytes) == expected => Verdict::Same,
             Ok((bytes, _)) => {
@@ -157,7 +177,6 @@ impl Replay<'_> {
         let all = updates.len();
         let accepted: Vec<UpdateRow> =
             updates.into_iter().filter_map(|(row, place)| place.map(|_| row)).collect();
-        self.report.counted += accepted.len();
         let verdict = if accepted.len() == all {
             self.recompute(round, &accepted).await?
         } else {
@@ -201,11 +220,23 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// A round that has no committed attempt (yet): its receipts count for nothing, and say why.
-    async fn open(&mut self, number: u32) -> Result<(), VerifyError> {
-        let attempts = self.store.round(&self.job, number).await?;
-        if !attempts.iter().any(|row| row.state.phase == Phase::Committed) {
-            self.report.unused += self.store.updates(&self.job, number).await?.len();
+    /// What became of a round's receipts, where round 0 has the sums of sites: they counted where the
+    /// round was committed (or the constants were fixed), and there alone.
+    async fn receipts(&mut self, number: u32, committed: bool) -> Result<(), VerifyError> {
+        for task in self.store.tasks(&self.job, number).await? {
+            if task.accepted.is_none() {
+                continue;
+            }
+            let counts = matches!(task.outcome, Some(Outcome::Folded | Outcome::Pooled));
+            let ended = self.ended || (committed && task.kind != TaskKind::Evaluate);
+            match task.outcome {
+                None if !ended => self.report.open += 1,
+                None => self.report.lost.push(task.id),
+                Some(_) if task.kind != TaskKind::Evaluate && counts != committed => {
+                    self.report.lost.push(task.id);
+                }
+                Some(outcome) => *self.report.outcomes.entry(outcome).or_default() += 1,
+            }
         }
         Ok(())
     }

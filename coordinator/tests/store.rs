@@ -8,6 +8,8 @@ mod guards;
 mod jobs;
 #[path = "store/members.rs"]
 mod members;
+#[path = "store/outcomes.rs"]
+mod outcomes;
 #[path = "store/races.rs"]
 mod races;
 
@@ -47,6 +49,9 @@ on_both! {
     jobs::a_second_agent_of_an_identity_is_refused_and_a_restart_is_not,
     jobs::what_a_driver_waits_for_stands_until_its_next_step,
     jobs::a_failed_task_keeps_its_code,
+    outcomes::each_end_writes_its_outcome_beside_the_receipts,
+    outcomes::sums_are_settled_before_the_first_round_opens,
+    outcomes::an_acceptance_that_meets_a_cancel_is_settled_or_refused,
     races::a_stale_token_cannot_write,
     races::leases_expire_and_owners_take_their_own_back,
     races::a_lease_is_free_once_its_holders_session_is_gone,
@@ -112,6 +117,73 @@ async fn rows_survive_the_tables_that_are_made_anew() {
     let other = "UPDATE tasks SET kind = 'other'";
     let refused = run(&mut shell, other).await.expect_err("no such kind").to_string();
     assert!(refused.contains("CHECK"), "{refused}");
+}
+
+/// Receipts of an earlier version get the outcomes that its rows tell.
+#[tokio::test]
+async fn receipts_of_an_earlier_version_get_their_outcomes() {
+    use sqlx::Connection;
+    let mut shell = sqlx::SqliteConnection::connect("sqlite::memory:").await.expect("connect");
+    let mut sql = [
+        include_str!("../../migrations/sqlite/0001_initial.sql"),
+        include_str!("../../migrations/sqlite/0002_identity.sql"),
+        include_str!("../../migrations/sqlite/0003_replicas.sql"),
+        include_str!("../../migrations/sqlite/0004_statistics.sql"),
+        include_str!("../../migrations/sqlite/0005_divergence.sql"),
+    ]
+    .join("\n");
+    let jobs = [
+        ("going", "running", "NULL"),
+        ("done", "completed", "NULL"),
+        ("cut", "cancelled", "'cancelled: enough'"),
+        ("broken", "failed", "'fold_failed: gone'"),
+        ("wild", "failed", "'diverged: round 2: NaN'"),
+    ];
+    let task = |job: &str, kind: &str, round: u32, accepted: bool| {
+        let digest = if accepted { "'d'" } else { "NULL" };
+        format!(
+            "INSERT INTO tasks (id, job, kind, round, attempt, client, state, lease_until_ms, \
+             progress, progress_total, accepted_digest, created_at_us, updated_at_us) VALUES \
+             ('{job} {kind} {round} {accepted}', '{job}', '{kind}', {round}, 1, 'a', 'x', 0, 0, \
+             0, {digest}, 0, 0);\n"
+        )
+        .replace("'x'", if accepted { "'accepted'" } else { "'lapsed'" })
+    };
+    for (job, status, reason) in jobs {
+        sql += &format!(
+            "INSERT INTO jobs (id, name, request_id, spec, spec_digest, data_need, status, reason, \
+             clock_ms, checkpoint, result, event_sequence, event_digest, version, created_at_us, \
+             updated_at_us, constants) VALUES ('{job}', 'j', '{job}', '', '', '', '{status}', \
+             {reason}, 0, '', '', 0, '', 1, 0, 0, 'c');\n\
+             INSERT INTO rounds (job, number, attempt, phase, checkpoint_in, cohort_size, \
+             cap_exponent, opened_ms, created_at_us, updated_at_us) VALUES \
+             ('{job}', 1, 1, 'missed', '', 1, 1, 0, 0, 0), \
+             ('{job}', 1, 2, 'committed', '', 1, 1, 0, 0, 0), \
+             ('{job}', 2, 1, 'missed', '', 1, 1, 0, 0, 0);\n"
+        );
+        sql += &task(job, "statistics", 0, true);
+        sql += &task(job, "train", 1, true);
+        sql += &task(job, "train", 1, false);
+        sql += &task(job, if job == "done" { "evaluate" } else { "train" }, 2, true);
+    }
+    sql += include_str!("../../migrations/sqlite/0006_outcomes.sql");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut shell).await.expect("migrated");
+    let said: Vec<(String, Option<String>)> =
+        sqlx::query_as("SELECT id, outcome FROM tasks").fetch_all(&mut shell).await.expect("rows");
+    assert_eq!(said.len(), 4 * jobs.len());
+    for (id, outcome) in said {
+        let expected = match id.as_str() {
+            _ if id.ends_with("false") => None,
+            _ if id.ends_with("statistics 0 true") => Some("pooled"),
+            _ if id.ends_with("train 1 true") => Some("folded"),
+            "done evaluate 2 true" => Some("scored"),
+            "cut train 2 true" => Some("job_cancelled"),
+            "broken train 2 true" => Some("job_failed"),
+            "wild train 2 true" => Some("diverged"),
+            _ => None,
+        };
+        assert_eq!(outcome.as_deref(), expected, "{id}");
+    }
 }
 
 #[tokio::test]

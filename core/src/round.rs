@@ -17,7 +17,8 @@
 //! | pooling | `Tick` | nothing is open, `min_clients` answered | `Pool` |
 //! | pooling | `Tick` with a roster | nothing is open, too few, time is left | offered again to lapsed ones that are back |
 //! | pooling | `Tick` | nothing is open, too few, nobody is left or time is up | failed, `statistics_floor` |
-//! | pooling | `Pooled` | | constants fixed, round 1 selecting |
+//! | pooling | `Pooled` | | constants fixed; each site's sums are `pooled` |
+//! | pooled, no round | `Tick` | | round 1 selecting |
 //! | pooling | `PoolFailed` | | failed, `statistics_failed` |
 //! | selecting | `Tick` with a roster | `min_available_clients` are present | cohort drawn, training |
 //! | training | `Tick` | a lease is past | that task lapsed, a seeded replacement offered |
@@ -36,6 +37,8 @@
 //! | any | `TakenOver` | | the same; open tasks have a whole lease again |
 //! | any not ended | `Cancel`, `Pause`, `Resume` | | cancelled, paused, running |
 //!
+//! Whatever ends a round or a job gives each of its receipts an [`outcome`] in the same step.
+//!
 //! A task's own transitions are in [`task`]: ingest applies them to one row while the driver
 //! applies [`step()`] to the whole. A [`Rejection`] is the peer's fault and has a stable code; a
 //! failing store is ours and never gets here. Time is *job time*, given with each event. Weights
@@ -44,6 +47,7 @@
 pub mod cohort;
 pub mod divergence;
 pub mod event;
+pub mod outcome;
 pub mod policy;
 pub mod rejection;
 pub mod result;
@@ -52,6 +56,7 @@ pub mod step;
 pub mod task;
 
 pub use event::{Effect, Event, FoldFacts, HistoryEvent};
+pub use outcome::Outcome;
 pub use policy::Policy;
 pub use rejection::Rejection;
 pub use state::{JobState, JobStatus, Phase, RoundState};

@@ -9,7 +9,7 @@ use tributary_coordinator::simulation::{Rule, break_rule};
 use tributary_coordinator::store::{JobRow, Store};
 use tributary_coordinator::verification::verify;
 use tributary_core::digest::Digest;
-use tributary_core::round::JobStatus;
+use tributary_core::round::{JobStatus, Task};
 use tributary_outside::simulated::enter;
 
 use crate::chance::Lent;
@@ -134,7 +134,7 @@ fn tell(jobs: &[JobRow]) -> String {
     jobs.iter().map(tell).collect::<Vec<_>>().join(", ")
 }
 
-/// A job ends as it may, says why, and leaves nothing open.
+/// A job ends as it may, says why, and leaves nothing open and no receipt without an outcome.
 async fn ended_well(
     store: &Store,
     job: &JobRow,
@@ -158,11 +158,16 @@ async fn ended_well(
     if let Some(open) = rounds.iter().find(|row| !row.state.phase.ended()) {
         return Err(format!("{name} ended, and left {:?}", open.state));
     }
-    for row in rounds {
-        let tasks = store.tasks(&job.id, row.state.number).await;
+    // Round 0 has the sites' sums.
+    for number in std::iter::once(0).chain(rounds.iter().map(|row| row.state.number)) {
+        let tasks = store.tasks(&job.id, number).await;
         let tasks = tasks.map_err(|error| error.to_string())?;
         if let Some(open) = tasks.iter().find(|task| task.state.open()) {
             return Err(format!("{name} ended, and left {open:?}"));
+        }
+        let receipts = |task: &&Task| task.accepted.is_some();
+        if let Some(lost) = tasks.iter().filter(receipts).find(|task| task.outcome.is_none()) {
+            return Err(format!("{name} ended, and nothing became of {lost:?}"));
         }
     }
     Ok(())

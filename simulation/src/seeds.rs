@@ -106,7 +106,7 @@ fn one_seed_gives_one_trace() {
 
 #[test]
 fn a_rule_that_is_broken_on_purpose_is_found() {
-    for rule in [Rule::Fence, Rule::Close, Rule::Receipt] {
+    for rule in [Rule::Fence, Rule::Close, Rule::Receipt, Rule::Outcome] {
         let found = first_failure(0..SEEDS, Some(rule));
         let (seed, fault) = found.unwrap_or_else(|| panic!("{rule:?} is never missed"));
         println!("{rule:?}: seed {seed}: {fault}");

@@ -117,7 +117,7 @@ fn tasks(tasks: &[v1::TaskInfo]) -> String {
         ("STATE", Align::Left),
         ("EXAMPLES", Align::Right),
         ("UPDATE", Align::Left),
-        ("CODE", Align::Left),
+        ("OUTCOME", Align::Left),
         ("REASON", Align::Left),
     ]);
     for task in tasks {
@@ -133,7 +133,11 @@ fn tasks(tasks: &[v1::TaskInfo]) -> String {
             task.state.clone(),
             task.examples.to_string(),
             short(&task.update_digest),
-            task.code.clone(),
+            [&task.outcome, &task.code]
+                .into_iter()
+                .find(|word| !word.is_empty())
+                .cloned()
+                .unwrap_or_default(),
             task.reason.clone(),
         ]);
     }

@@ -233,8 +233,8 @@ struct Moved {
     offered: Vec<tributary_core::name::ClientName>,
 }
 
-/// Takes events until nothing moves, an attempt has ended (its last state must be stored before
-/// the next one's first), or the fold is due.
+/// Takes events until nothing moves, an attempt or the pooling has ended (its last state must be
+/// stored before the next one's first, which no longer has its tasks), or the fold is due.
 fn advance(
     before: JobState,
     roster: Option<Roster>,
@@ -258,7 +258,7 @@ fn advance(
     };
     let mut made = made.into_iter();
     loop {
-        let was_ended = state.round.as_ref().is_some_and(|r| r.phase.ended());
+        let was_ended = is_stage_ended(&state);
         let (stepped, effects) = step(&state, policy, now_ms, event)?;
         let moved = !same_but_clock(&state, &stepped);
         state = stepped;
@@ -291,8 +291,7 @@ fn advance(
         if !moved {
             break;
         }
-        let ended = state.round.as_ref().is_some_and(|r| r.phase.ended());
-        if ended && !was_ended {
+        if is_stage_ended(&state) && !was_ended {
             next = Next::Again;
             break;
         }
@@ -302,6 +301,11 @@ fn advance(
     // Job time passes only where something waits on it; else an idle job would write for ever.
     let idle = !changed && changes.history.is_empty() && !waits_on_time(&state);
     Ok((if idle { before } else { state }, changes, moved))
+}
+
+/// Whether the job stands between two attempts, or between the pooling and the first one.
+fn is_stage_ended(state: &JobState) -> bool {
+    state.round.as_ref().map_or(state.constants.is_some(), |round| round.phase.ended())
 }
 
 fn summary(state: &JobState, next: Next, changed: bool) -> Moved {

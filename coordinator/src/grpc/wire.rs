@@ -114,6 +114,7 @@ fn task_to_wire(task: &Task) -> v1::TaskInfo {
         reason: task.reason.clone().unwrap_or_default(),
         update_digest: task.accepted.as_ref().map(|a| a.digest.to_string()).unwrap_or_default(),
         examples: task.accepted.as_ref().map_or(0, |a| a.examples),
+        outcome: task.outcome.map_or_else(String::new, |outcome| outcome.word().to_owned()),
     }
 }
 

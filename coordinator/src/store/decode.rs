@@ -5,7 +5,9 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use tributary_core::digest::Digest;
 use tributary_core::round::task::Accepted;
-use tributary_core::round::{FoldFacts, JobStatus, Phase, RoundState, Task, TaskKind, TaskState};
+use tributary_core::round::{
+    FoldFacts, JobStatus, Outcome, Phase, RoundState, Task, TaskKind, TaskState,
+};
 
 use super::error::StoreError;
 use super::rows::{CheckpointRow, RoundRow, UpdateRow};
@@ -104,6 +106,11 @@ impl<'a> Fields<'a> {
         Phase::from_word(word).map(Some).ok_or_else(|| self.corrupt(column))
     }
 
+    fn outcome(&self, column: &'static str) -> Result<Option<Outcome>, StoreError> {
+        let Some(word) = self.optional_text(column)? else { return Ok(None) };
+        Outcome::from_word(word).map(Some).ok_or_else(|| self.corrupt(column))
+    }
+
     fn phase(&self, column: &'static str) -> Result<Phase, StoreError> {
         self.optional_phase(column)?.ok_or_else(|| self.corrupt(column))
     }
@@ -129,6 +136,7 @@ pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
         progress: fields.number("progress")?,
         progress_total: fields.number("progress_total")?,
         accepted,
+        outcome: fields.outcome("outcome")?,
         code: fields.optional_text("code")?.map(str::to_owned),
         reason: fields.optional_text("reason")?.map(str::to_owned),
     })

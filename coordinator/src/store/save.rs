@@ -10,6 +10,7 @@ use super::history::insert_checkpoint;
 use super::jobs::{Held, clock};
 use super::rows::JobChanges;
 use super::sql::Value;
+use crate::sabotage::{Rule, is_broken};
 
 pub(super) async fn save(
     tx: &mut Tx,
@@ -177,8 +178,9 @@ pub(super) async fn update_task(tx: &mut Tx, task: &Task) -> Result<(), StoreErr
     let sql = "-- store.save.update_task\n\
         UPDATE tasks SET state = $2, lease_until_ms = $3, instance = $4, progress = $5, \
         progress_total = $6, accepted_digest = $7, accepted_examples = $8, code = $9, reason = $10, \
-        updated_at_us = {now} WHERE id = $1";
+        outcome = $11, updated_at_us = {now} WHERE id = $1";
     let accepted = task.accepted.as_ref();
+    let outcome = task.outcome.filter(|_| !is_broken(Rule::Outcome));
     let values = [
         task.id.as_str().into(),
         task.state.word().into(),
@@ -190,6 +192,7 @@ pub(super) async fn update_task(tx: &mut Tx, task: &Task) -> Result<(), StoreErr
         optional_int("accepted_examples", accepted.map(|a| a.examples))?.into(),
         task.code.clone().into(),
         task.reason.clone().into(),
+        outcome.map(|known| known.word().to_owned()).into(),
     ];
     tx.execute(sql, &values).await?;
     Ok(())

@@ -6,6 +6,7 @@ mod evaluation;
 mod statistics;
 
 use crate::round::event::{Effect, Event, HistoryEvent};
+use crate::round::outcome::Outcome;
 use crate::round::policy::Policy;
 use crate::round::rejection::Rejection;
 use crate::round::state::{JobState, JobStatus, Phase, RoundState};
@@ -162,6 +163,7 @@ impl Moving<'_> {
     fn complete(&mut self) {
         self.state.status = JobStatus::Completed;
         self.state.evaluation_deadline_ms = None;
+        self.state.settle(Outcome::Scored);
         let checkpoint = self.state.checkpoint.to_string();
         self.record("job_completed", checkpoint);
         self.effects.push(Effect::WakeClients);
@@ -169,7 +171,8 @@ impl Moving<'_> {
 
     /// Ends the job; its last good checkpoint stands.
     fn fail(&mut self, code: &'static str, why: &str) {
-        self.end(JobStatus::Failed, format!("{code}: {why}"));
+        let outcome = if code == DIVERGED { Outcome::Diverged } else { Outcome::JobFailed };
+        self.end(JobStatus::Failed, outcome, format!("{code}: {why}"));
         let detail = self.state.reason.clone().unwrap_or_default();
         self.record("job_failed", detail);
     }
@@ -185,12 +188,13 @@ impl Moving<'_> {
         self.fail(DIVERGED, &why);
     }
 
-    fn end(&mut self, status: JobStatus, reason: String) {
+    fn end(&mut self, status: JobStatus, outcome: Outcome, reason: String) {
         self.state.status = status;
         self.state.reason = Some(reason);
         self.state.evaluation_deadline_ms = None;
         self.state.statistics_deadline_ms = None;
         self.abandon_open("job_ended");
+        self.state.settle(outcome);
         if let Some(round) = self.state.round.as_mut().filter(|r| !r.phase.ended()) {
             round.phase = Phase::Missed;
             round.reason = Some("job_ended".to_owned());
@@ -201,7 +205,7 @@ impl Moving<'_> {
 
     fn cancel(&mut self, reason: &str) -> Result<(), Rejection> {
         self.expect_not_ended()?;
-        self.end(JobStatus::Cancelled, format!("cancelled: {reason}"));
+        self.end(JobStatus::Cancelled, Outcome::JobCancelled, format!("cancelled: {reason}"));
         self.record("job_cancelled", reason.to_owned());
         Ok(())
     }

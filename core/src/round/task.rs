@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::instance::{Relation, relation};
 use crate::name::{ClientName, TaskId};
+use crate::round::outcome::Outcome;
 use crate::round::rejection::Rejection;
 use crate::round::state::{JobStatus, Phase, words};
 
@@ -87,6 +88,8 @@ pub struct Task {
     pub progress_total: u64,
     /// The result that counts.
     pub accepted: Option<Accepted>,
+    /// What became of that result; none while its round or job goes on.
+    pub outcome: Option<Outcome>,
     /// Why it failed, as a stable word: [`UNABLE`], [`DIVERGED`], a refused update's reason, …
     pub code: Option<String>,
     /// Why it failed, for people.
@@ -171,6 +174,7 @@ impl Task {
             progress: 0,
             progress_total: 0,
             accepted: None,
+            outcome: None,
             code: None,
             reason: None,
         }

@@ -10,6 +10,7 @@ const KNOWN: &[&str] = &[
     "0003_replicas.sql",
     "0004_statistics.sql",
     "0005_divergence.sql",
+    "0006_outcomes.sql",
 ];
 const ENGINES: &[&str] = &["postgres", "sqlite"];
 

@@ -1,6 +1,7 @@
 //! A federation of real processes of the built binaries, whose parts can be killed and started again.
 //! It serves the bench and the tests; what fails is an error.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -277,11 +278,38 @@ impl World {
         }
     }
 
-    /// Waits for a job's end.
+    /// Waits for a job's end; each of its receipts counted, or it could not be completed.
     pub(crate) fn finish(&self, job: &str) -> anyhow::Result<Value> {
         let done = self.until(job, ended)?;
         ensure!(done["status"] == "completed", "the job ended: {done:#}\n{}", self.logs());
+        for outcome in self.outcomes(job)?.keys() {
+            ensure!(["folded", "scored"].contains(&outcome.as_str()), "{outcome}: {done:#}");
+        }
         Ok(done)
+    }
+
+    /// How many receipts of an ended job's rounds came to which outcome; each of them has one.
+    pub(crate) fn outcomes(&self, job: &str) -> anyhow::Result<BTreeMap<String, u32>> {
+        let mut outcomes = BTreeMap::new();
+        let rounds = self.ask(&["rounds", job])?;
+        let numbers: BTreeSet<u64> = rounds
+            .as_array()
+            .context("a list")?
+            .iter()
+            .filter_map(|round| round["number"].as_u64())
+            .collect();
+        for number in numbers {
+            let round = self.ask(&["round", job, &number.to_string()])?;
+            for task in round["tasks"].as_array().context("tasks")? {
+                let text = |key: &str| task[key].as_str().unwrap_or_default();
+                let receipt = !text("update_digest").is_empty();
+                ensure!(receipt != text("outcome").is_empty(), "no outcome of its own: {task:#}");
+                if receipt {
+                    *outcomes.entry(text("outcome").to_owned()).or_insert(0) += 1;
+                }
+            }
+        }
+        Ok(outcomes)
     }
 
     /// Every round's result digest, in order.

@@ -4,6 +4,7 @@ use super::Moving;
 use crate::digest::Digest;
 use crate::name::ClientName;
 use crate::round::event::{Effect, FoldFacts};
+use crate::round::outcome::Outcome;
 use crate::round::rejection::Rejection;
 use crate::round::result::{RoundFacts, result_digest};
 use crate::round::state::{JobStatus, Phase, RoundState};
@@ -94,6 +95,8 @@ impl Moving<'_> {
         let detail = format!("{} {result}", facts.checkpoint_out);
         round.facts = Some(facts);
         self.state.round = Some(round);
+        // The close left nothing open: all that was accepted is in the accepted set.
+        self.state.settle(Outcome::Folded);
         self.record("round_committed", detail);
         Ok(())
     }

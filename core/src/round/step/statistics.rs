@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::name::{ClientName, TaskId};
 use crate::round::cohort::Roster;
 use crate::round::event::Effect;
+use crate::round::outcome::Outcome;
 use crate::round::policy::StatisticsPolicy;
 use crate::round::rejection::Rejection;
 use crate::round::state::JobStatus;
@@ -131,9 +132,9 @@ impl Moving<'_> {
         self.state.result = pooled_result(self.state.result, &sums, constants);
         self.state.constants = Some(constants);
         self.state.statistics_deadline_ms = None;
+        self.state.settle(Outcome::Pooled);
         let detail = format!("{} clients, {rows} rows, {constants}", sums.len());
         self.record("statistics_pooled", detail);
-        self.open_attempt(1, 1);
         Ok(())
     }
 }

@@ -32,8 +32,9 @@ fn the_sites_are_asked_for_their_sums_before_the_first_round() {
     run.event(pooled()).expect("pooled");
     assert_ne!(run.state.result, before, "rounds' digests cover the constants");
     assert_eq!(run.state.constants, Some(Digest::of(CONSTANTS)));
-    assert_eq!((run.phase(), run.state.tasks.len()), (Some(Phase::Selecting), 0));
     assert!(matches!(run.event(pooled()), Err(Rejection::WrongState { .. })), "once");
+    run.event(Event::Tick { roster: None }).expect("tick");
+    assert_eq!((run.phase(), run.state.tasks.len()), (Some(Phase::Selecting), 0));
     run.tick(&all);
     assert_eq!(run.phase(), Some(Phase::Training));
 }
@@ -142,7 +143,11 @@ fn sums_that_give_no_constants_end_the_job_and_a_pause_does_not_undo_them() {
     let mut paused = run();
     paused.event(Event::Pause).expect("pause");
     paused.event(pooled()).expect("pooled");
-    assert_eq!((paused.state.status, paused.phase()), (JobStatus::Paused, Some(Phase::Selecting)));
+    let constants = Some(Digest::of(CONSTANTS));
+    assert_eq!((paused.state.status, paused.state.constants), (JobStatus::Paused, constants));
+    paused.event(Event::Resume).expect("resume");
+    paused.tick(&three);
+    assert_eq!(paused.phase(), Some(Phase::Training));
 }
 
 fn failed(reason: &str) -> TaskEvent {
