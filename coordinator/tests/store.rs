@@ -44,6 +44,7 @@ on_both! {
     jobs::sums_are_asked_for_and_pooled_before_the_first_round,
     jobs::clients_of_an_older_protocol_are_in_no_roster_of_such_a_job,
     jobs::jobs_are_listed_newest_first_in_pages,
+    jobs::a_page_of_rounds_ends_with_a_whole_round,
     jobs::a_refused_change_leaves_no_trace,
     jobs::clients_are_rosters_and_quiet_polls_are_not_written,
     jobs::a_second_agent_of_an_identity_is_refused_and_a_restart_is_not,

@@ -17,7 +17,8 @@ const REJECTIONS_KEPT: i64 = 10_000;
 const DETAIL_CHARS_MAX: usize = 500;
 
 impl Store {
-    /// A job's attempts behind round `after`, ascending.
+    /// A job's attempts behind round `after`, ascending; so many, and those that the last one's round
+    /// has besides: who goes on after its number misses none.
     ///
     /// # Errors
     /// When the database fails or a row is corrupt.
@@ -28,8 +29,9 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<RoundRow>, StoreError> {
         let sql = "-- store.history.rounds\n\
-            SELECT * FROM rounds WHERE job = $1 AND number > $2 \
-            ORDER BY number, attempt LIMIT $3";
+            SELECT * FROM rounds WHERE job = $1 AND number > $2 AND number <= \
+            (SELECT MAX(p.number) FROM (SELECT number FROM rounds WHERE job = $1 AND number > $2 \
+            ORDER BY number, attempt LIMIT $3) p) ORDER BY number, attempt";
         let values = [job.as_str().into(), after.unwrap_or(0).into(), limit.into()];
         let mut rounds = Vec::new();
         let rows = self.db.fetch(sql, &values).await?;
@@ -51,7 +53,7 @@ impl Store {
     /// When the database fails or a row is corrupt.
     pub async fn round(&self, job: &JobId, number: u32) -> Result<Vec<RoundRow>, StoreError> {
         let Some(before) = number.checked_sub(1) else { return Ok(Vec::new()) };
-        let mut rows = self.rounds(job, Some(before), 1000).await?;
+        let mut rows = self.rounds(job, Some(before), 1).await?;
         rows.retain(|row| row.state.number == number);
         Ok(rows)
     }

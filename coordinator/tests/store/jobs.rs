@@ -110,6 +110,20 @@ pub(crate) async fn jobs_are_listed_newest_first_in_pages(fixture: &Fixture) {
     assert!(ended.is_empty());
 }
 
+pub(crate) async fn a_page_of_rounds_ends_with_a_whole_round(fixture: &Fixture) {
+    let job = fixture.job("missed").await;
+    fixture.settle(&job, 10).await;
+    // Nobody sends anything until the deadline: the attempt is missed, and another one begins.
+    let missed = fixture.event(&job, 200_000, Event::Tick { roster: None }).await.expect("tick");
+    assert_eq!(missed.round.map(|round| round.phase), Some(Phase::Missed));
+    let again = fixture.settle(&job, 200_000).await;
+    assert_eq!(again.round.map(|round| (round.number, round.attempt)), Some((1, 2)));
+    let page = fixture.store.rounds(&job, None, 1).await.expect("rounds");
+    let attempts: Vec<u32> = page.iter().map(|row| row.state.attempt).collect();
+    assert_eq!(attempts, [1, 2], "the next page begins behind round 1");
+    assert!(fixture.store.rounds(&job, Some(1), 1).await.expect("rounds").is_empty());
+}
+
 pub(crate) async fn a_refused_change_leaves_no_trace(fixture: &Fixture) {
     let job = fixture.job("refused").await;
     let before = fixture.stored(&job).await;
