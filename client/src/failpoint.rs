@@ -12,6 +12,9 @@ pub const FAILPOINTS: &[&str] = &[
     // It asks for sums: they are there, and the ledger has their line.
     "sums.computed",
     "sums.ledger.written",
+    // It evaluates: the scores are there, and the ledger has their line.
+    "evaluation.scored",
+    "evaluation.ledger.written",
     // The update is a file; its manifest is written, and not yet in its place; then it is.
     "spool.update.written",
     "spool.manifest.staged",

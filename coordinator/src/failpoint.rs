@@ -18,6 +18,11 @@ pub const FAILPOINTS: &[&str] = &[
     "job.aggregating.committed",
     "job.committed.staged",
     "job.committed.committed",
+    "job.ended.staged",
+    "job.ended.committed",
+    // A driver takes over a job that another one began: its leases are renewed, then rows.
+    "takeover.begun",
+    "takeover.committed",
     // The accepted set is fixed; the next checkpoint is written, in its place, and not yet a row.
     "driver.fold.due",
     "blob.checkpoint.written",
@@ -28,7 +33,8 @@ pub const FAILPOINTS: &[&str] = &[
     "upload.part.stored",
     "upload.accept.staged",
     "upload.accept.committed",
-    // Before round 1: sites are asked; a site's sums are a blob, then a row; they are pooled.
+    // Before round 1: sites are asked; a site's sums are a blob, then a row; they are pooled,
+    // and what they give is a row.
     "sums.job.staged",
     "sums.job.committed",
     "sums.stored",
@@ -37,6 +43,13 @@ pub const FAILPOINTS: &[&str] = &[
     "sums.pool.due",
     "sums.constants.written",
     "sums.pool.done",
+    "sums.pooled.staged",
+    "sums.pooled.committed",
+    // Behind the last round: sites score the checkpoint, and what they found are rows.
+    "evaluation.job.staged",
+    "evaluation.job.committed",
+    "evaluation.accept.staged",
+    "evaluation.accept.committed",
     // Updates of a final round go.
     "collect.deleted",
 ];

@@ -15,6 +15,8 @@ mod history;
 mod identities;
 mod jobs;
 mod leases;
+#[cfg(feature = "failpoints")]
+mod points;
 mod refusals;
 mod rows;
 mod save;

@@ -15,14 +15,25 @@ use crate::{plan, postgres};
 const ROUNDS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The job that comes to a failpoint: those of sums are passed where the spec asks the sites for them.
+/// What a job asks of its sites besides updates, by the first word of a failpoint on its way.
+const KINDS: [&str; 3] = ["plain", "sums", "evaluation"];
+
+fn kind(point: &str) -> usize {
+    let word = point.split('.').next();
+    KINDS.iter().position(|kind| word == Some(kind)).unwrap_or(0)
+}
+
+/// The job that comes to a failpoint.
 fn spec_for(point: &str) -> String {
     let plain = spec(ROUNDS, 1);
-    if !point.starts_with("sums.") {
-        return plain;
+    match KINDS[kind(point)] {
+        "sums" => {
+            let asks = "normalise = \"federated\"\nstatistics = { min_clients = 3 }\n[model]\n";
+            plain.replace("[model]\n", asks)
+        }
+        "evaluation" => plain.replace("final = false", "final = true"),
+        _ => plain,
     }
-    let asks = "normalise = \"federated\"\nstatistics = { min_clients = 3 }\n[model]\n";
-    plain.replace("[model]\n", asks)
 }
 
 fn digests(world: &World, key: &str) -> Vec<String> {
@@ -32,18 +43,19 @@ fn digests(world: &World, key: &str) -> Vec<String> {
     world.digests(&job).expect("digests")
 }
 
-/// What undisturbed jobs come to: without sums, and with them.
-struct Undisturbed([Vec<String>; 2]);
+/// What undisturbed jobs of each kind come to.
+struct Undisturbed([Vec<String>; 3]);
 
 impl Undisturbed {
     fn of(world: &World) -> Self {
-        let [plain, asking] = ["undisturbed", "sums.undisturbed"].map(|key| digests(world, key));
-        assert_ne!(plain, asking, "the constants are in the digests");
-        Self([plain, asking])
+        let [plain, sums, evaluation] =
+            KINDS.map(|kind| digests(world, &format!("{kind}.undisturbed")));
+        assert!(plain != sums && plain != evaluation, "the spec and the constants are in them");
+        Self([plain, sums, evaluation])
     }
 
     fn at(&self, point: &str) -> &[String] {
-        &self.0[usize::from(point.starts_with("sums."))]
+        &self.0[kind(point)]
     }
 }
 
@@ -65,7 +77,7 @@ fn ledgers_tell(world: &World, job: &str, key: &str) {
         let round = world.ask(&["round", job, &round.to_string()]).expect("a round");
         for task in round["tasks"].as_array().expect("tasks") {
             let text = |key: &str| task[key].as_str().unwrap_or_default().to_owned();
-            if text("state") == "accepted" {
+            if text("state") == "accepted" && text("kind") == "train" {
                 let told = lines.get(&(text("client"), text("task_id")));
                 assert_eq!(told, Some(&1), "{key}: lines of {task}");
                 accepted += 1;
@@ -89,14 +101,42 @@ fn run_into(world: &mut World, point: &str, fallen: impl Fn(&mut World) -> anyho
     wait_for(point, || fallen(world).expect("known"));
 }
 
+/// Lets an armed coordinator come to a failpoint: on the way of a job of its own, or of one that another
+/// process began and left in training.
+fn come_to(
+    world: &mut World,
+    point: &str,
+    i: usize,
+    armed: &[(&str, &str)],
+    fallen: impl Fn(&mut World) -> anyhow::Result<bool>,
+) {
+    if !point.starts_with("takeover.") {
+        world.start_replica(i, armed).expect("armed");
+        return run_into(world, point, fallen);
+    }
+    world.start_replica(i, &[]).expect("begins");
+    for client in 0..SITES {
+        world.client(client).expect("running").sigstop().expect("stopped");
+    }
+    let job = world.submit(&spec_for(point), point).expect("submitted");
+    world.until(&job, |job| job["phase"] == "training").expect("training");
+    world.replica(i).expect("running").sigkill().expect("killed");
+    // It may fall before it has said that it serves.
+    let _ = world.start_replica(i, armed);
+    wait_for(point, || fallen(world).expect("known"));
+    for client in 0..SITES {
+        world.client(client).expect("stopped").sigcont().expect("goes on");
+    }
+}
+
 #[test]
 fn a_coordinator_that_ends_at_any_failpoint_goes_on() {
     let mut world = World::start(plan(0)).expect("a world");
     let expected = Undisturbed::of(&world);
     for point in COORDINATOR {
         world.replica(0).expect("running").sigkill().expect("killed");
-        world.start_replica(0, &[("TRIBUTARY_FAILPOINT", point)]).expect("armed");
-        run_into(&mut world, point, |world| Ok(!world.replica(0)?.is_running()?));
+        let armed = [("TRIBUTARY_FAILPOINT", *point)];
+        come_to(&mut world, point, 0, &armed, |world| Ok(!world.replica(0)?.is_running()?));
         world.start_replica(0, &[]).expect("back");
         assert_eq!(digests(&world, point), expected.at(point), "ended at {point}");
     }
@@ -115,8 +155,10 @@ fn another_replica_goes_on_behind_any_failpoint() {
         for replica in [falls, takes_up] {
             world.replica(replica).expect("known").sigkill().expect("killed");
         }
-        world.start_replica(falls, &[("TRIBUTARY_FAILPOINT", point)]).expect("armed");
-        run_into(&mut world, point, |world| Ok(!world.replica(falls)?.is_running()?));
+        let armed = [("TRIBUTARY_FAILPOINT", *point)];
+        come_to(&mut world, point, falls, &armed, |world| {
+            Ok(!world.replica(falls)?.is_running()?)
+        });
         world.start_replica(takes_up, &[]).expect("started");
         assert_eq!(digests(&world, point), expected.at(point), "the other took up at {point}");
     }
@@ -148,8 +190,7 @@ fn a_database_that_stops_at_any_failpoint_is_waited_for() {
         let at = dir.display().to_string();
         world.replica(0).expect("running").sigkill().expect("killed");
         let armed = [("TRIBUTARY_FAILPOINT", *point), ("TRIBUTARY_FAILPOINT_DIR", at.as_str())];
-        world.start_replica(0, &armed).expect("armed");
-        run_into(&mut world, point, |_| Ok(dir.join("reached").exists()));
+        come_to(&mut world, point, 0, &armed, |_| Ok(dir.join("reached").exists()));
         let postgres = world.postgres.as_ref().expect("a database");
         postgres.kill_immediate().expect("stopped");
         std::fs::write(dir.join("go"), "").expect("written");

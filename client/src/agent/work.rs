@@ -246,6 +246,7 @@ impl Work<'_> {
         if let Some(reason) = self.agent.policy.keeps(statistics.examples) {
             return self.tell(task, UNABLE, reason, stop).await;
         }
+        failpoint!("evaluation.scored");
         let text = serde_json::to_vec(&statistics).unwrap_or_default();
         let product = Product {
             what: "statistics",
@@ -254,6 +255,7 @@ impl Work<'_> {
             withheld: statistics.withheld > 0,
         };
         self.record(&task.origin, task.id.as_str(), task.spec.digest, &product)?;
+        failpoint!("evaluation.ledger.written");
         let request = v1::SubmitEvaluationRequest {
             caller: self.me.caller(),
             task_id: task.id.to_string(),

@@ -191,9 +191,15 @@ impl Driver {
             .hub
             .store
             .update_job(&self.job, Some(&self.token), needs_roster, |state, roster| {
+                if fresh && is_begun(&state) {
+                    failpoint!("takeover.begun");
+                }
                 advance(state, roster, policy, elapsed, (fresh, folded.clone()))
             })
             .await??;
+        if moved.took_over {
+            failpoint!("takeover.committed");
+        }
         self.ticked = started;
         self.fresh = false;
         self.follow(&moved);
@@ -229,6 +235,8 @@ impl Driver {
 struct Moved {
     next: Next,
     changed: bool,
+    /// Another driver began the job.
+    took_over: bool,
     committed: Option<u32>,
     offered: Vec<tributary_core::name::ClientName>,
 }
@@ -297,7 +305,8 @@ fn advance(
         }
         event = Event::Tick { roster: roster.clone() };
     }
-    let moved = summary(&state, next, changed);
+    let took_over = fresh && is_begun(&before);
+    let moved = summary(&state, next, changed, took_over);
     // Job time passes only where something waits on it; else an idle job would write for ever.
     let idle = !changed && changes.history.is_empty() && !waits_on_time(&state);
     Ok((if idle { before } else { state }, changes, moved))
@@ -308,11 +317,22 @@ fn is_stage_ended(state: &JobState) -> bool {
     state.round.as_ref().map_or(state.constants.is_some(), |round| round.phase.ended())
 }
 
-fn summary(state: &JobState, next: Next, changed: bool) -> Moved {
+/// Whether a driver has been there before.
+fn is_begun(state: &JobState) -> bool {
+    state.status != JobStatus::Submitted
+}
+
+fn summary(state: &JobState, next: Next, changed: bool, took_over: bool) -> Moved {
     let offered = state.tasks.values().filter(|t| t.state == TaskState::Offered);
     let offered = if changed { offered.map(|t| t.client.clone()).collect() } else { Vec::new() };
     let round = state.round.as_ref().filter(|r| r.phase == Phase::Committed);
-    Moved { next, changed, committed: round.filter(|_| changed).map(|r| r.number), offered }
+    Moved {
+        next,
+        changed,
+        took_over,
+        committed: round.filter(|_| changed).map(|r| r.number),
+        offered,
+    }
 }
 
 fn waits_on_time(state: &JobState) -> bool {

@@ -292,27 +292,12 @@ impl Store {
                 append(&mut tx, event).await?;
             }
             #[cfg(feature = "failpoints")]
-            let [staged, committed] = points(&before, &after);
+            let [staged, committed] = super::points::of_job(&before, &after);
             failpoint!(staged);
             tx.commit().await?;
             failpoint!(committed);
         }
         Ok(Ok(result))
-    }
-}
-
-/// The failpoints before and after the commit of a phase's first state.
-#[cfg(feature = "failpoints")]
-fn points(before: &JobState, after: &JobState) -> [&'static str; 2] {
-    let phase = |state: &JobState| state.round.as_ref().map(|r| (r.number, r.attempt, r.phase));
-    match phase(after) {
-        _ if after.pooling() && !before.pooling() => ["sums.job.staged", "sums.job.committed"],
-        same if same == phase(before) => ["", ""],
-        Some((.., Phase::Selecting)) => ["job.selecting.staged", "job.selecting.committed"],
-        Some((.., Phase::Training)) => ["job.training.staged", "job.training.committed"],
-        Some((.., Phase::Aggregating)) => ["job.aggregating.staged", "job.aggregating.committed"],
-        Some((.., Phase::Committed)) => ["job.committed.staged", "job.committed.committed"],
-        _ => ["", ""],
     }
 }
 

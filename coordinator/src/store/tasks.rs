@@ -109,7 +109,7 @@ impl Store {
             wrote = true;
         }
         #[cfg(feature = "failpoints")]
-        let [staged, committed] = points(update.is_some().then_some(after.kind));
+        let [staged, committed] = super::points::of_task(update.is_some().then_some(after.kind));
         if let Some(update) = update {
             insert_update(&mut tx, &view, &update).await?;
             wrote = true;
@@ -124,16 +124,6 @@ impl Store {
             failpoint!(committed);
         }
         Ok(Some(Ok(result)))
-    }
-}
-
-/// The failpoints before and after the commit of an acceptance.
-#[cfg(feature = "failpoints")]
-fn points(accepts: Option<TaskKind>) -> [&'static str; 2] {
-    match accepts {
-        None => ["", ""],
-        Some(TaskKind::Statistics) => ["sums.accept.staged", "sums.accept.committed"],
-        Some(_) => ["upload.accept.staged", "upload.accept.committed"],
     }
 }
 
