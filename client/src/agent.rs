@@ -192,7 +192,11 @@ impl Agent {
                     backoff.reset();
                     self.work_on(&work, task, &stop).await?;
                 }
-                Ok(None) => backoff.reset(),
+                Ok(None) => {
+                    backoff.reset();
+                    // A job that was held may have ended meanwhile: then its updates go.
+                    work.settle(&stop).await?;
+                }
                 Err(CallError::Refused { reason, message }) => {
                     return Err(self.refused(&reason, message));
                 }
@@ -211,6 +215,7 @@ impl Agent {
         match work.perform(task, stop).await? {
             Outcome::Receipt(digest) => self.observer.event(AgentEvent::Receipt { digest }),
             Outcome::Dropped(reason) => self.observer.event(AgentEvent::Dropped { reason }),
+            Outcome::Held => self.observer.event(AgentEvent::Held),
             Outcome::Stopped => {}
         }
         Ok(())

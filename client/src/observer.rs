@@ -43,6 +43,8 @@ pub enum AgentEvent {
         /// The digest that counts.
         digest: String,
     },
+    /// An operator holds the job: what is finished is sent when it goes on.
+    Held,
     /// The task ended without a result.
     Dropped {
         /// Why.
@@ -75,6 +77,7 @@ impl Observer for Log {
             AgentEvent::Progress { done, total } => tracing::debug!(done, total, "progress"),
             AgentEvent::Sending { bytes } => tracing::debug!(bytes, "sending the update"),
             AgentEvent::Receipt { digest } => tracing::info!(%digest, "receipt"),
+            AgentEvent::Held => tracing::info!("the job is paused"),
             AgentEvent::Dropped { reason } => tracing::warn!(%reason, "task dropped"),
         }
     }

@@ -26,6 +26,9 @@ pub(crate) const CALL: Duration = Duration::from_secs(30);
 pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 pub(crate) type Client = ParticipantServiceClient<Link>;
 
+/// The coordinator's reason while an operator holds a job.
+pub(crate) const JOB_PAUSED: &str = "job_paused";
+
 /// Why a call gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -35,6 +38,9 @@ pub(crate) enum CallError {
     /// The coordinator says no, for a stable reason.
     #[error("{reason}: {message}")]
     Refused { reason: String, message: String },
+    /// An operator holds the job: what is finished is asked for again when it goes on.
+    #[error("{0}")]
+    Held(String),
     /// This machine's disk or memory failed.
     #[error("{0}")]
     Local(String),
@@ -44,6 +50,7 @@ impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let again = retry_after(&status);
         match (status.code(), reason(&status)) {
+            (_, Some(reason)) if reason == JOB_PAUSED => CallError::Held(text(&status)),
             (_, Some(_)) if again.is_some() => CallError::Away(text(&status), again),
             (_, Some(reason)) => {
                 CallError::Refused { reason, message: status.message().to_owned() }

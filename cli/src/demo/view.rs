@@ -189,6 +189,7 @@ impl Observer for Row {
             }
             AgentEvent::Sending { .. } => self.bar.set_message("sends its update"),
             AgentEvent::Receipt { .. } => self.bar.set_message("has its receipt"),
+            AgentEvent::Held => self.bar.set_message("its job is paused"),
             AgentEvent::Dropped { reason } => self.bar.set_message(format!("dropped: {reason}")),
         }
     }

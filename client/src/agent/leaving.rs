@@ -66,7 +66,8 @@ impl Agent {
 }
 
 impl Work<'_> {
-    /// Sends what an earlier process finished and has no receipt for, as the site agrees to it now.
+    /// Sends what was finished and has no receipt, as the site agrees to it now: by an earlier process,
+    /// or by this one for a job that an operator held.
     pub(super) async fn settle(&self, stop: &CancellationToken) -> Result<(), AgentError> {
         for left in self.spool.left_over() {
             self.agent.opened(stop).await;
@@ -78,6 +79,8 @@ impl Work<'_> {
                 Outcome::Dropped(reason) => {
                     self.agent.observer.event(AgentEvent::Dropped { reason })
                 }
+                // Its task is offered again when the job goes on.
+                Outcome::Held => continue,
                 Outcome::Receipt(_) => {}
             }
             self.spool.forget(&left.task);

@@ -15,6 +15,8 @@ pub(super) struct Pulse {
     pub(super) steps: AtomicU64,
     pub(super) total: AtomicU64,
     pub(super) unwanted: AtomicBool,
+    /// It is unwanted because an operator holds its job.
+    pub(super) held: AtomicBool,
     pub(super) superseded: AtomicBool,
 }
 

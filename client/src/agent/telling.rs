@@ -13,7 +13,7 @@ use super::checked::Checked;
 use super::pulse::Pulse;
 use super::work::{Outcome, Work};
 use crate::observer::AgentEvent;
-use crate::rpc::{Backoff, CALL, CallError, Client, Outgoing, limited, upload};
+use crate::rpc::{Backoff, CALL, CallError, Client, JOB_PAUSED, Outgoing, limited, upload};
 
 impl Work<'_> {
     /// Sends a finished update until there is a receipt or a refusal.
@@ -82,10 +82,15 @@ impl Work<'_> {
                 Err(CallError::Refused { reason, message }) => {
                     return Ok(Outcome::Dropped(format!("{reason}: {message}")));
                 }
+                // Other jobs may have work: nobody waits here until this one goes on.
+                Err(CallError::Held(_)) => return Ok(Outcome::Held),
                 Err(error) => self.agent.away(&mut backoff, &error, stop).await,
             }
             if stop.is_cancelled() {
                 return Ok(Outcome::Stopped);
+            }
+            if pulse.held.load(Ordering::Relaxed) {
+                return Ok(Outcome::Held);
             }
             if pulse.unwanted.load(Ordering::Relaxed) {
                 return Ok(self.cancelled(stop));
@@ -110,6 +115,7 @@ impl Work<'_> {
                 let Ok(answer) = limited(CALL, client.heartbeat(request)).await else { continue };
                 if answer.action() == v1::heartbeat_response::Action::Stop {
                     let superseded = answer.reason == "superseded";
+                    pulse.held.store(answer.reason == JOB_PAUSED, Ordering::Relaxed);
                     pulse.superseded.store(superseded, Ordering::Relaxed);
                     pulse.unwanted.store(true, Ordering::Relaxed);
                     return;

@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Receipt(String),
     /// No result, and why.
     Dropped(String),
+    /// An operator holds the job: a finished update stays here, and is sent when the job goes on.
+    Held,
     /// The agent is to stop; the task stays open.
     Stopped,
 }
@@ -78,7 +80,7 @@ impl Work<'_> {
         }
         let outcome = outcome?;
         failpoint!("upload.receipt.held");
-        if !matches!(outcome, Outcome::Stopped) {
+        if !matches!(outcome, Outcome::Stopped | Outcome::Held) {
             self.spool.forget(&checked.id);
             failpoint!("spool.forgotten");
         }

@@ -63,7 +63,9 @@ impl From<CallError> for EnrollError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Refused { reason, message } => EnrollError::Refused { reason, message },
-            CallError::Away(text, _) | CallError::Local(text) => EnrollError::Away(text),
+            CallError::Away(text, _) | CallError::Held(text) | CallError::Local(text) => {
+                EnrollError::Away(text)
+            }
         }
     }
 }
