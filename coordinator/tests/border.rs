@@ -2,6 +2,8 @@
 
 #[path = "border/divergence.rs"]
 mod divergence;
+#[path = "border/protocols.rs"]
+mod protocols;
 #[path = "border/room.rs"]
 mod room;
 
@@ -143,9 +145,20 @@ impl World {
     }
 
     async fn poll(&self, client: &str, features: u32, wait_ms: u32) -> Option<v1::Task> {
+        self.poll_by(1, client, features, wait_ms).await.1
+    }
+
+    /// What a client of a protocol is answered: the protocol that both go on with, and a task.
+    async fn poll_by(
+        &self,
+        protocol_version: u32,
+        client: &str,
+        features: u32,
+        wait_ms: u32,
+    ) -> (u32, Option<v1::Task>) {
         let request = v1::PollRequest {
             caller: caller(client),
-            protocol_version: 1,
+            protocol_version,
             software: "test".to_owned(),
             bindings: vec![v1::Binding {
                 name: "data".to_owned(),
@@ -160,10 +173,12 @@ impl World {
             wait_ms,
             reconsider: false,
         };
-        match self.participants().poll(request).await.expect("polled").into_inner().answer {
+        let answer = self.participants().poll(request).await.expect("polled").into_inner();
+        let task = match answer.answer {
             Some(v1::poll_response::Answer::Task(task)) => Some(task),
             _ => None,
-        }
+        };
+        (answer.protocol_version, task)
     }
 
     /// The tasks of two clients.
