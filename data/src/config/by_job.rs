@@ -134,7 +134,7 @@ impl SourceConfig {
     /// deal them out, not to train on them.
     ///
     /// # Errors
-    /// As [`open`].
+    /// As [`open()`].
     pub fn open_as_written(&self, spec: &JobSpec) -> Result<Opened, DataError> {
         open(&self.listed(spec.constants.features.as_deref())?, &Wanted::as_written(spec))
     }
