@@ -40,8 +40,9 @@ pub(crate) async fn run(args: DemoArgs, out: Output) -> anyhow::Result<()> {
     let spec = submission.spec.clone();
     let bases = args.model.iter().map(|dir| Pretrained::open(dir)).collect::<Result<_, _>>()?;
     let bases = Arc::new(Bases::new(bases));
-    let dir = demo_dir(args.dir.as_deref())?;
+    // What is refused leaves no folder behind.
     let shares = load(&args, &spec)?;
+    let dir = demo_dir(args.dir.as_deref())?;
     std::fs::write(dir.join("job.toml"), &submission.text).context("cannot write the spec")?;
 
     let mut config = Config::embedded(&dir.join("coordinator"));
