@@ -49,10 +49,9 @@ pub(crate) enum CallError {
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let again = retry_after(&status);
-        match (status.code(), reason(&status)) {
-            (_, Some(reason)) if reason == JOB_PAUSED => CallError::Held(text(&status)),
-            (_, Some(_)) if again.is_some() => CallError::Away(text(&status), again),
-            (_, Some(reason)) => {
+        match reason(&status) {
+            Some(reason) if reason == JOB_PAUSED => CallError::Held(text(&status)),
+            Some(reason) if again.is_none() => {
                 CallError::Refused { reason, message: status.message().to_owned() }
             }
             // A coordinator answers with a reason: without one something between us broke.

@@ -133,11 +133,7 @@ fn tasks(tasks: &[v1::TaskInfo]) -> String {
             task.state.clone(),
             task.examples.to_string(),
             short(&task.update_digest),
-            [&task.outcome, &task.code]
-                .into_iter()
-                .find(|word| !word.is_empty())
-                .cloned()
-                .unwrap_or_default(),
+            if task.outcome.is_empty() { task.code.clone() } else { task.outcome.clone() },
             task.reason.clone(),
         ]);
     }

@@ -7,6 +7,7 @@ use anyhow::bail;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+use tributary_core::round::JobStatus;
 use tributary_proto::fault::{reason, retry_after};
 use tributary_proto::v1;
 use tributary_proto::v1::job_service_client::JobServiceClient;
@@ -46,16 +47,20 @@ pub(crate) async fn follow(
     loop {
         let snapshot = snapshots.next().await?;
         show(&snapshot);
-        let ended =
-            |job: &v1::Job| matches!(job.status.as_str(), "completed" | "failed" | "cancelled");
-        if let Some(job) = snapshot.job.filter(|job| ended(job)) {
+        if let Some(job) = snapshot.job.filter(is_over) {
             return Ok(job);
         }
     }
 }
 
+/// Whether a job has ended: its watch ends with that snapshot.
+pub(crate) fn is_over(job: &v1::Job) -> bool {
+    JobStatus::from_word(&job.status).is_some_and(JobStatus::ended)
+}
+
 /// A job's snapshots, each committed round in one of them alone. Where the way to the coordinator breaks
-/// or its database is away for a while, the watch is taken up again.
+/// or its database is away for a while, the watch is taken up again; so it is behind a job's end, and
+/// whoever asks stops at a job that [`is_over`].
 pub(crate) struct Snapshots {
     client: JobServiceClient<Channel>,
     job: String,

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::trial::{Run, Trial};
+use super::trial::{Late, Trial};
 use super::{CLIENTS, Case, eprint_line};
 use crate::demo::data::mnist_without_test;
 
@@ -15,8 +15,6 @@ use crate::demo::data::mnist_without_test;
 const GRID: [f64; 6] = [0.0464, 0.0681, 0.1, 0.147, 0.215, 0.316];
 /// Draws the held-out tenth, the deal, the checkpoint and the cohorts: no seed of the runs that follow.
 const SEED: u64 = 1000;
-/// Checkpoints at the end of a try whose scores are averaged: one alone is noisy.
-const LAST: usize = 3;
 
 /// What was tried, and what it came to.
 #[derive(Debug, Serialize)]
@@ -36,16 +34,11 @@ pub(super) async fn choose(case: &Case, rounds: u32, data: &Path) -> anyhow::Res
         let shares = mnist_without_test(data, case.partition, CLIENTS, SEED)?;
         let spec = case.spec_text(SEED, learning_rate, rounds);
         let trial = Trial { spec, seed: SEED, target: None, limit: None };
-        tried.push((learning_rate, late_accuracy(&trial.run(shares).await?)));
+        tried.push((learning_rate, Late::of(&[trial.run(shares).await?]).accuracy));
     }
     let learning_rate = best(&tried).context("nothing was tried")?;
     eprint_line(&format!("{}: chose the rate {learning_rate} of {tried:?}", case.name));
     Ok(Choice { learning_rate, rounds, seed: SEED, tried })
-}
-
-fn late_accuracy(run: &Run) -> f64 {
-    let last: Vec<f64> = run.curve.iter().rev().take(LAST).map(|point| point.accuracy).collect();
-    last.iter().sum::<f64>() / last.len().max(1) as f64
 }
 
 /// The rate of the best score; of equal ones the smaller.

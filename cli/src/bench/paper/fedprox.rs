@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde::Serialize;
 use serde_json::json;
 use tributary_client::trainer::{Control, LocalTrainer, Order, Trained, Trainer, TrainerError};
 use tributary_core::binding::Binding;
@@ -22,7 +21,7 @@ use tributary_core::prg::Prg;
 use tributary_core::round::cohort::{Member, Roster, draw};
 
 use super::synthetic::{CLASSES, DEVICES, FEATURES, NAME as DATA, synthetic};
-use super::trial::{Run, Trial};
+use super::trial::{LAST, Late, Run, Trial};
 use super::{BATCH, eprint_line};
 use crate::args::PaperArgs;
 use crate::demo::data::Shares;
@@ -37,8 +36,6 @@ const LOCAL_EPOCHS: u32 = 20;
 const LEARNING_RATE: f64 = 0.01;
 /// Devices drawn in a round.
 const COHORT: u32 = 10;
-/// Checkpoints at the end whose scores are averaged: one alone is noisy.
-const LAST: usize = 3;
 /// The gate is on the mean of so many seeds.
 const SEEDS_MIN: usize = 5;
 /// How much higher FedProx's accuracy must be than FedAvg's.
@@ -157,24 +154,6 @@ fn tell(arms: &[Vec<Run>; ARMS.len()], seeds: usize) -> anyhow::Result<()> {
 /// A loss that is no number passes nothing.
 fn passes(gain: f64, loss_ratio: f64) -> bool {
     gain >= GAIN_MIN && loss_ratio <= LOSS_RATIO_MAX
-}
-
-/// The scores of each run's last checkpoints on all devices' test rows, and their mean over the runs.
-#[derive(Debug, PartialEq, Serialize)]
-struct Late {
-    accuracy: f64,
-    loss: f64,
-}
-
-impl Late {
-    fn of(runs: &[Run]) -> Self {
-        let points = || runs.iter().flat_map(|run| run.curve.iter().rev().take(LAST));
-        let count = points().count() as f64;
-        Self {
-            accuracy: points().map(|point| point.accuracy).sum::<f64>() / count,
-            loss: points().map(|point| point.loss).sum::<f64>() / count,
-        }
-    }
 }
 
 /// Each arm's accuracy from round to round, as the mean of its seeds.

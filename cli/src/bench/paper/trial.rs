@@ -16,7 +16,7 @@ use super::eprint_line;
 use crate::demo::curve::{Point, Scorer};
 use crate::demo::data::Shares;
 use crate::demo::federation::{Federation, submit};
-use crate::jobs::watch::Snapshots;
+use crate::jobs::watch::{Snapshots, is_over};
 
 /// One seed's run.
 #[derive(Serialize)]
@@ -29,6 +29,27 @@ pub(super) struct Run {
     pub(super) seconds: f64,
     pub(super) stopped_by: &'static str,
     pub(super) curve: Vec<Point>,
+}
+
+/// Checkpoints at a run's end whose scores are averaged: one alone is noisy.
+pub(super) const LAST: usize = 3;
+
+/// The mean scores of each run's last checkpoints.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Late {
+    pub(super) accuracy: f64,
+    pub(super) loss: f64,
+}
+
+impl Late {
+    pub(super) fn of(runs: &[Run]) -> Self {
+        let points = || runs.iter().flat_map(|run| run.curve.iter().rev().take(LAST));
+        let count = points().count() as f64;
+        Self {
+            accuracy: points().map(|point| point.accuracy).sum::<f64>() / count,
+            loss: points().map(|point| point.loss).sum::<f64>() / count,
+        }
+    }
 }
 
 /// What is run.
@@ -87,10 +108,10 @@ impl Trial {
                     return Ok(run);
                 }
             }
-            match snapshot.job.map(|job| (job.status, job.reason)) {
-                Some((status, _)) if status == "completed" => return Ok(run),
-                Some((status, reason)) if status == "failed" => bail!("the job failed: {reason}"),
-                _ => {}
+            match snapshot.job.filter(is_over) {
+                Some(job) if job.status == "failed" => bail!("the job failed: {}", job.reason),
+                Some(_) => return Ok(run),
+                None => {}
             }
         }
     }
