@@ -3,7 +3,7 @@
 use tributary_client::trainer::{Control, Order, Trained, Trainer, TrainerError};
 use tributary_core::binding::Binding;
 use tributary_core::digest::Digest;
-use tributary_core::metrics::{LOSS_ONE, SCORE_BINS, Statistics};
+use tributary_core::metrics::{Scored, Statistics, StatisticsError};
 use tributary_core::prg::Prg;
 
 /// Numbers in a row of the simulated sites.
@@ -19,19 +19,13 @@ pub(crate) struct StandIn {
 
 impl StandIn {
     /// Statistics of rows that are all of class 0, and all known.
-    fn statistics(&self) -> Statistics {
-        let mut scores = vec![0; 2 * SCORE_BINS];
-        scores[0] = self.examples;
-        Statistics {
-            classes: CLASSES,
-            examples: self.examples,
-            loss_sum: LOSS_ONE / 2 * i64::try_from(self.examples).unwrap_or(0),
-            confusion: vec![self.examples, 0, 0, 0],
-            correct: self.examples,
-            top_k: self.examples,
-            scores,
-            ..Statistics::default()
+    fn statistics(&self) -> Result<Statistics, TrainerError> {
+        let known = Scored { label: 0, predicted: 0, in_top_k: true, score: 0.0, loss: 0.5 };
+        let mut statistics = Statistics::new(CLASSES).map_err(unable)?;
+        for _ in 0..self.examples {
+            statistics.record(known).map_err(unable)?;
         }
+        Ok(statistics)
     }
 }
 
@@ -59,7 +53,7 @@ impl Trainer for StandIn {
         let mut prg = Prg::for_client(order.spec.seed, order.round, order.client, &from);
         let update = values.iter().map(|_| (prg.unit_f32() - 0.5) * 0.01).collect();
         control.progress(1, 1);
-        Ok(Trained { update, examples: self.examples, statistics: self.statistics() })
+        Ok(Trained { update, examples: self.examples, statistics: self.statistics()? })
     }
 
     fn evaluate(
@@ -68,6 +62,10 @@ impl Trainer for StandIn {
         control: &dyn Control,
     ) -> Result<Statistics, TrainerError> {
         control.progress(1, 1);
-        Ok(self.statistics())
+        self.statistics()
     }
+}
+
+fn unable(error: StatisticsError) -> TrainerError {
+    TrainerError::Unable(error.to_string())
 }

@@ -17,7 +17,7 @@ use tributary_client::trainer::{Control, Order, Trained, Trainer, TrainerError};
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::{Config, KeepUpdates};
 use tributary_core::binding::Binding;
-use tributary_core::metrics::{LOSS_ONE, SCORE_BINS, Statistics};
+use tributary_core::metrics::{Scored, Statistics};
 use tributary_proto::v1;
 use v1::federation_service_client::FederationServiceClient;
 use v1::job_service_client::JobServiceClient;
@@ -110,18 +110,12 @@ impl StandIn {
 
     /// Statistics of rows that are all of class 0, and all known.
     fn statistics() -> Statistics {
-        let mut scores = vec![0; 2 * SCORE_BINS];
-        scores[0] = EXAMPLES;
-        Statistics {
-            classes: 2,
-            examples: EXAMPLES,
-            loss_sum: LOSS_ONE / 2 * i64::try_from(EXAMPLES).unwrap_or(0),
-            confusion: vec![EXAMPLES, 0, 0, 0],
-            correct: EXAMPLES,
-            top_k: EXAMPLES,
-            scores,
-            ..Statistics::default()
+        let known = Scored { label: 0, predicted: 0, in_top_k: true, score: 0.0, loss: 0.5 };
+        let mut statistics = Statistics::new(2).expect("classes");
+        for _ in 0..EXAMPLES {
+            statistics.record(known).expect("a row");
         }
+        statistics
     }
 }
 
