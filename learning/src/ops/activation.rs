@@ -38,14 +38,10 @@ impl Kernel for Activation {
             out.chunks_exact_mut(self.features).for_each(softmax);
             return;
         }
-        in_blocks(
-            out,
-            #[inline(always)]
-            |start, block| {
-                block.copy_from_slice(&input[start..start + block.len()]);
-                apply(function, block);
-            },
-        );
+        in_blocks!(out, |start, block| {
+            block.copy_from_slice(&input[start..start + block.len()]);
+            apply(function, block);
+        });
     }
 
     fn backward(
@@ -66,14 +62,10 @@ impl Kernel for Activation {
                 slopes.iter_mut().zip(out).for_each(|(slope, out)| *slope = (*slope - mean) * out);
             }
         } else {
-            in_blocks(
-                slopes,
-                #[inline(always)]
-                |start, block| {
-                    let place = start..start + block.len();
-                    derive(function, block, &input[place.clone()], &out[place]);
-                },
-            );
+            in_blocks!(slopes, |start, block| {
+                let place = start..start + block.len();
+                derive(function, block, &input[place.clone()], &out[place]);
+            });
         }
         std::mem::swap(slopes, into);
     }

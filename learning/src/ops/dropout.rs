@@ -63,11 +63,7 @@ impl Dropout {
     /// Drops in place.
     pub(super) fn drop(&self, cx: &Cx<'_>, values: &mut [f32]) {
         if !self.mask.idle(cx) {
-            in_blocks(
-                values,
-                #[inline(always)]
-                |start, block| self.mask.apply(cx, start, block),
-            );
+            in_blocks!(values, |start, block| self.mask.apply(cx, start, block));
         }
     }
 }

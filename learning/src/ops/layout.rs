@@ -94,9 +94,5 @@ impl Kernel for Residual {
 
 /// Adds one large list to another.
 pub(super) fn add_blocks(target: &mut [f32], more: &[f32]) {
-    in_blocks(
-        target,
-        #[inline(always)]
-        |start, block| add_to(block, &more[start..start + block.len()]),
-    );
+    in_blocks!(target, |start, block| add_to(block, &more[start..start + block.len()]));
 }

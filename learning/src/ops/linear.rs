@@ -137,11 +137,7 @@ impl Kernel for Linear {
                 add_bias(out, bias, width, None);
                 let before = sized(&mut self.before, out.len());
                 before.copy_from_slice(out);
-                in_blocks(
-                    out,
-                    #[inline(always)]
-                    |_, block| apply(function, block),
-                );
+                in_blocks!(out, |_, block| apply(function, block));
             }
             LinearActivation::Of(function) => add_bias(out, bias, width, Some(function)),
             LinearActivation::None => add_bias(out, bias, width, None),
@@ -160,15 +156,11 @@ impl Kernel for Linear {
         let (features, width) = (self.features, self.out);
         if let LinearActivation::Of(function) = self.activation {
             let before = &self.before;
-            in_blocks(
-                slopes,
-                #[inline(always)]
-                |start, block| {
-                    let place = start..start + block.len();
-                    let before = before.get(place.clone()).unwrap_or_default();
-                    derive(function, block, before, &out[place]);
-                },
-            );
+            in_blocks!(slopes, |start, block| {
+                let place = start..start + block.len();
+                let before = before.get(place.clone()).unwrap_or_default();
+                derive(function, block, before, &out[place]);
+            });
         }
         let rows = input.len() / features.max(1);
         let matrix = Matrix::new(slopes, rows, width);

@@ -193,9 +193,21 @@ pub(super) fn add_to(target: &mut [f32], more: &[f32]) {
     target.iter_mut().zip(more).for_each(|(target, more)| *target += *more);
 }
 
-/// Changes every value of a large buffer, in blocks over the threads; `change` gets a block's first
-/// index, and the block.
-pub(super) fn in_blocks(values: &mut [f32], change: impl Fn(usize, &mut [f32]) + Sync) {
+/// Changes every value of a large buffer, in blocks over the threads; the change gets a block's first
+/// index, and the block. It is inlined as [`vectorised`] work is.
+macro_rules! in_blocks {
+    ($values:expr, |$start:pat_param, $block:pat_param| $change:expr) => {
+        $crate::ops::maths::over_blocks(
+            $values,
+            #[inline(always)]
+            |$start, $block| $change,
+        )
+    };
+}
+pub(super) use in_blocks;
+
+/// See [`in_blocks`].
+pub(super) fn over_blocks(values: &mut [f32], change: impl Fn(usize, &mut [f32]) + Sync) {
     if values.len() <= ELEMENTS {
         vectorised!(change(0, values));
         return;

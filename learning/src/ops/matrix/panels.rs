@@ -63,7 +63,6 @@ impl WithSimd for Pack<'_> {
         let Matrix { values: from, rows, columns, row_stride, column_stride } = self.matrix;
         let wide = VECTORS * S::F32_LANES;
         let mut values = self.values;
-        values.clear();
         values.resize(rows * columns.next_multiple_of(wide), 0.0);
         let mut rest = values.as_mut_slice();
         for (first, depth) in blocks(rows) {
@@ -73,9 +72,11 @@ impl WithSimd for Pack<'_> {
                 let filled = wide.min(columns - column);
                 for (row, line) in panel.chunks_exact_mut(wide).enumerate() {
                     let start = (first + row) * row_stride + column * column_stride;
-                    for (index, value) in line[..filled].iter_mut().enumerate() {
+                    let (line, padding) = line.split_at_mut(filled);
+                    for (index, value) in line.iter_mut().enumerate() {
                         *value = from[start + index * column_stride];
                     }
+                    padding.fill(0.0);
                 }
             }
         }
