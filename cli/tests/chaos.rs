@@ -4,6 +4,8 @@
 mod failpoints;
 #[path = "chaos/receipts.rs"]
 mod receipts;
+#[path = "chaos/slow.rs"]
+mod slow;
 #[path = "chaos/storage.rs"]
 mod storage;
 #[path = "../src/bench/chaos/world.rs"]

@@ -165,6 +165,7 @@ proptest! {
         bytes in any::<u64>(),
         parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..4),
         examples in any::<u64>(),
+        begun in any::<Option<(u32, u64)>>(),
     ) {
         let caller = Some(v1::Caller { client, instance_id: "x".to_owned() });
         let _ = caller_from_wire(caller.clone());
@@ -177,6 +178,7 @@ proptest! {
             part_digests,
             examples,
             statistics: None,
+            beginning: begun.map(|(part, bytes)| v1::PartBeginning { part, bytes }),
         };
         let _ = upload_from_wire(header);
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! updates/{job}/{round:06}/{task}/{digest hex}/{part:05}      immutable, checked before they come
+//! updates/{job}/{round:06}/{task}/{digest hex}/{part:05}.begun  what came before an upload broke off
 //! checkpoints/{job}/{round:06}-{attempt:02}.safetensors       appear whole or not at all
 //! checkpoints/{job}/000000-{request digest hex}.safetensors   the first one
 //! initial/{digest hex}.safetensors                            one that an operator brought
@@ -219,6 +220,21 @@ impl Blobs {
             }
         }
         Ok(updates)
+    }
+
+    /// How many of a part's first bytes are kept.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn beginning_len(
+        &self,
+        update: &UpdateKey,
+        index: u32,
+    ) -> Result<u64, BlobError> {
+        match self.len(&update.beginning(index)).await {
+            Err(BlobError::NotFound { .. }) => Ok(0),
+            len => len,
+        }
     }
 
     /// How long a blob is, in bytes.

@@ -1,6 +1,7 @@
 //! What clients send: polls, heartbeats, updates, failures. Stateless: any replica can take any of
 //! it, because everything that must be remembered is a row before the answer goes out.
 
+mod parts;
 mod places;
 mod poll;
 mod sums;
@@ -9,7 +10,7 @@ mod upload;
 pub(crate) use places::Uploads;
 pub(crate) use poll::{Polled, poll};
 pub(crate) use sums::sums;
-pub(crate) use upload::{held, upload};
+pub(crate) use upload::{Held, held, upload};
 
 use std::sync::Arc;
 

@@ -4,6 +4,8 @@
 mod divergence;
 #[path = "border/protocols.rs"]
 mod protocols;
+#[path = "border/resume.rs"]
+mod resume;
 #[path = "border/room.rs"]
 mod room;
 
@@ -14,7 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tributary_coordinator::app::Coordinator;
 use tributary_coordinator::config::{Config, KeepUpdates};
-use tributary_core::codec::{self, ManifestHasher, PART_BYTES};
+use tributary_core::codec::{self, ManifestHasher};
 use tributary_core::digest::Digest;
 use tributary_core::spec::JobSpec;
 use tributary_proto::fault::reason;
@@ -107,6 +109,7 @@ impl Update {
                 values: vec![],
                 withheld: false,
             }),
+            beginning: None,
         }
     }
 
@@ -333,70 +336,6 @@ async fn updates_of_another_model_or_length_are_refused() {
     assert_eq!(reason(&refused.expect_err("long")).as_deref(), Some("wrong_size"));
     assert_eq!(world.refusals(&job).await.len(), 2);
     world.coordinator.stop().await.expect("stopped");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_big_upload_resumes_by_parts_and_twice_gives_the_same_receipt() {
-    // 2 × 2^20 + 2 values: one part of 8 MiB, and a short one.
-    let features = 1 << 20;
-    let world = world(features as usize).await;
-    let job = world.submit().await;
-    let [a, b] = world.tasks(features).await;
-    let count = 2 * features as usize + 2;
-    let values: Vec<f32> = (0..count).map(|i| (i % 97) as f32 * 1e-3).collect();
-    let update = Update::of(&world.spec, &values);
-    assert!(update.bytes.len() as u64 > PART_BYTES);
-    let parts = codec::part_count(update.bytes.len() as u64);
-    let header = update.header("a", &a.task_id);
-    let held = || async {
-        let request = v1::GetUploadRequest {
-            caller: caller("a"),
-            task_id: a.task_id.clone(),
-            update_digest: header.update_digest.clone(),
-            bytes: header.bytes,
-        };
-        world.participants().get_upload(request).await.expect("held").into_inner()
-    };
-    assert!(held().await.held_parts.is_empty());
-    let cut = world.send(header.clone(), update.chunks(0..parts - 1)).await;
-    cut.expect_err("the last part is missing");
-    let so_far = held().await.held_parts;
-    assert_eq!(so_far, (0..parts - 1).collect::<Vec<_>>(), "what came whole is durable");
-    let rest = update.chunks(parts - 1..parts);
-    let receipt = world.send(header.clone(), rest).await.expect("only the rest is sent");
-    let again = world.send(header.clone(), update.all_chunks()).await.expect("again");
-    assert_eq!(receipt, again);
-    assert_eq!(held().await.receipt, Some(receipt.clone()));
-    let mut other = update.clone();
-    other.bytes[100] ^= 1;
-    let adopted = world.send(other.header("a", &a.task_id), other.all_chunks()).await;
-    let adopted = adopted.expect("told which one counts");
-    assert_eq!(adopted.reason, "already_accepted");
-    assert_eq!(adopted.update_digest, receipt.update_digest);
-
-    world.send(update.header("b", &b.task_id), update.all_chunks()).await.expect("b");
-    let done = world.completed(&job).await;
-    resume_download(&world, &done).await;
-    world.coordinator.stop().await.expect("stopped");
-}
-
-/// A checkpoint read from two offsets is the blob of its digest.
-async fn resume_download(world: &World, job: &v1::Job) {
-    let mut whole = Vec::new();
-    for offset in [0, 1_500_000] {
-        whole.truncate(offset as usize);
-        let request = v1::FetchBlobRequest {
-            caller: caller("a"),
-            digest: job.checkpoint_digest.clone(),
-            offset,
-        };
-        let mut chunks = world.participants().fetch_blob(request).await.expect("blob").into_inner();
-        while let Some(chunk) = chunks.message().await.expect("chunk") {
-            assert_eq!(chunk.offset, whole.len() as u64);
-            whole.extend_from_slice(&chunk.data);
-        }
-    }
-    assert_eq!(Digest::of(&whole).to_string(), job.checkpoint_digest);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

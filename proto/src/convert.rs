@@ -22,7 +22,7 @@ pub use statistics::{
     all_metrics_to_wire, metrics_to_wire, statistics_from_wire, statistics_to_wire,
 };
 pub use sums::{sums_from_wire, sums_to_wire};
-pub use upload::{Upload, upload_from_wire};
+pub use upload::{Upload, beginning_from_wire, upload_from_wire};
 
 /// A field of a message that is not what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -196,6 +196,7 @@ fn header_of(
         part_digests: parts.iter().map(|part| part.as_bytes().to_vec().into()).collect(),
         examples: 5,
         statistics: Some(statistics()),
+        beginning: None,
     }
 }
 

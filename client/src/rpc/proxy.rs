@@ -165,6 +165,9 @@ impl Egress {
             Some(proxy) => tunnel(proxy, address).await?,
         };
         socket.set_nodelay(true)?;
+        // A keep-alive must not wait behind what a slow link has not sent.
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(tributary_proto::UNSENT_BYTES)?;
         Ok(socket)
     }
 }

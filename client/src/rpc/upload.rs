@@ -1,5 +1,5 @@
 //! Sending an update: its header, then the parts that the coordinator does not have yet, read from
-//! the file chunk by chunk.
+//! the file chunk by chunk; of a part that broke off, what is missing of it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,20 +15,23 @@ use tokio_stream::wrappers::ReceiverStream;
 use tributary_core::codec;
 use tributary_core::digest::Digest;
 use tributary_core::metrics::Statistics;
-use tributary_proto::convert::statistics_to_wire;
-use tributary_proto::{CHUNK_BYTES, v1};
+use tributary_proto::convert::{beginning_from_wire, statistics_to_wire};
+use tributary_proto::{CHUNK_BYTES, PIECE_BYTES, v1};
 
 use crate::failpoint::failpoint;
 
 use super::fetch::on_disk;
-use super::{CALL, CallError, Client, Me, SILENCE, limited};
+use super::{CALL, CallError, Client, Me, limited};
 
 /// How long one try of an upload may take; the next one sends only what is missing.
 const UPLOAD: Duration = Duration::from_secs(600);
+/// How long a receipt may take when everything is on its way: longer than the line for a place at the
+/// coordinator, which takes nothing before. A coordinator that is gone is noticed by keep-alives.
+const RECEIPT: Duration = Duration::from_secs(300);
 /// How often a running upload is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// Chunks between the file and the connection.
-const CHUNKS_AHEAD: usize = 2;
+/// Pieces between the file and the connection.
+const PIECES_AHEAD: usize = 2;
 
 /// An update that lies in a file.
 #[derive(Clone)]
@@ -42,31 +45,30 @@ pub(crate) struct Outgoing {
     pub(crate) statistics: Statistics,
 }
 
-/// Sends an update and gives the receipt. `step` is called for each chunk.
+/// Sends an update and gives the receipt. `step` is called for each piece.
 pub(crate) async fn upload(
     client: &mut Client,
     me: &Me,
     outgoing: &Outgoing,
     step: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<v1::Receipt, CallError> {
-    let mut held = Vec::new();
-    // An update of one part is sent as quickly as it is asked for.
-    if outgoing.parts.len() > 1 {
+    let mut there = v1::GetUploadResponse::default();
+    // A small one is sent as quickly as it is asked for.
+    if outgoing.bytes > CHUNK_BYTES as u64 {
         let request = v1::GetUploadRequest {
             caller: me.caller(),
             task_id: outgoing.task.clone(),
             update_digest: outgoing.digest.to_string(),
             bytes: outgoing.bytes,
         };
-        let answer = limited(CALL, client.get_upload(request)).await?;
-        if let Some(receipt) = answer.receipt {
+        there = limited(CALL, client.get_upload(request)).await?;
+        if let Some(receipt) = there.receipt {
             return Ok(receipt);
         }
-        held = answer.held_parts;
     }
-    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let reading =
-        tokio::spawn(send_parts(me.clone(), outgoing.clone(), held, sender, step.clone()));
+        tokio::spawn(send_parts(me.clone(), outgoing.clone(), there, sender, step.clone()));
     let answer = client.upload_update(ReceiverStream::new(receiver));
     tokio::pin!(answer);
     let result = tokio::select! {
@@ -97,18 +99,19 @@ async fn stuck(reading: &JoinHandle<Result<(), CallError>>) -> &'static str {
         }
         tokio::time::sleep(LOOK).await;
     }
-    tokio::time::sleep(SILENCE).await;
+    tokio::time::sleep(RECEIPT).await;
     "no receipt after the last byte"
 }
 
 async fn send_parts(
     me: Me,
     outgoing: Outgoing,
-    held: Vec<u32>,
+    there: v1::GetUploadResponse,
     sender: mpsc::Sender<v1::UploadUpdateRequest>,
     step: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<(), CallError> {
     use v1::upload_update_request::Message;
+    let beginning = there.beginning.filter(|b| beginning_from_wire(*b, outgoing.bytes).is_ok());
     let header = v1::UploadHeader {
         caller: me.caller(),
         task_id: outgoing.task.clone(),
@@ -117,6 +120,7 @@ async fn send_parts(
         part_digests: outgoing.parts.iter().map(|d| d.as_bytes().to_vec().into()).collect(),
         examples: outgoing.examples,
         statistics: Some(statistics_to_wire(&outgoing.statistics)),
+        beginning,
     };
     let first = v1::UploadUpdateRequest { message: Some(Message::Header(header)) };
     if sender.send(first).await.is_err() {
@@ -125,28 +129,32 @@ async fn send_parts(
     let path = outgoing.path.clone();
     let file = Arc::new(on_disk(move || File::open(path)).await?);
     for part in 0..codec::part_count(outgoing.bytes) {
-        if held.contains(&part) {
+        if there.held_parts.contains(&part) {
             continue;
         }
         let Some(range) = codec::part_range(part, outgoing.bytes) else { break };
-        let mut at = range.start;
+        let begun = beginning.filter(|b| b.part == part).map_or(0, |b| b.bytes);
+        let mut at = range.start + begun;
         while at < range.end {
             let take = (range.end - at).min(CHUNK_BYTES as u64);
             let file = file.clone();
-            let data = on_disk(move || {
+            let read = on_disk(move || {
                 let mut data = BytesMut::zeroed(usize::try_from(take).unwrap_or(CHUNK_BYTES));
                 file.read_exact_at(&mut data, at).map(|()| data.freeze())
             });
-            let data = data.await?;
+            let mut chunk = read.await?;
             at += take;
-            let chunk = v1::UploadChunk { part, data };
-            let message = v1::UploadUpdateRequest { message: Some(Message::Chunk(chunk)) };
-            if sender.send(message).await.is_err() {
-                // The coordinator ended the call; its status says why.
-                return Ok(());
+            while !chunk.is_empty() {
+                let data = chunk.split_to(chunk.len().min(PIECE_BYTES));
+                let piece = v1::UploadChunk { part, data };
+                let message = v1::UploadUpdateRequest { message: Some(Message::Chunk(piece)) };
+                if sender.send(message).await.is_err() {
+                    // The coordinator ended the call; its status says why.
+                    return Ok(());
+                }
+                failpoint!("upload.chunk.sent");
+                step();
             }
-            failpoint!("upload.chunk.sent");
-            step();
         }
     }
     Ok(())

@@ -30,6 +30,12 @@ impl UpdateKey {
     pub fn part(&self, index: u32) -> String {
         format!("{}/{index:05}", self.folder())
     }
+
+    /// The key of a part's first bytes, where its upload broke off.
+    #[must_use]
+    pub(crate) fn beginning(&self, index: u32) -> String {
+        format!("{}.begun", self.part(index))
+    }
 }
 
 /// The key that all updates of a round stand under.

@@ -83,6 +83,10 @@ impl Door {
     ) {
         // Small answers must not wait for an acknowledgement of the ones before.
         let _ = socket.set_nodelay(true);
+        // Nor must a keep-alive wait behind what a slow link has not sent.
+        #[cfg(target_os = "linux")]
+        let _ =
+            socket2::SockRef::from(&socket).set_tcp_notsent_lowat(tributary_proto::UNSENT_BYTES);
         let Some(counted) = Counts::connection(&self.counts, self.limits.connections_max) else {
             tracing::debug!(%address, "too many connections");
             return;

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -16,12 +17,13 @@ use tributary_proto::convert::{
 };
 use tributary_proto::fault::status;
 use tributary_proto::v1::participant_service_server::ParticipantService;
-use tributary_proto::{POLL_WAIT_MS_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, v1};
+use tributary_proto::{PIECE_BYTES, POLL_WAIT_MS_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, v1};
 
 use super::gate::{Caller, Gate};
 use super::status::{of_blob, of_ingest, of_store, stopping};
+use crate::blobs::BlobError;
 use crate::driver::Hub;
-use crate::ingest::{self, IngestError, Known, Polled, Receipt};
+use crate::ingest::{self, Held, IngestError, Known, Polled, Receipt};
 use crate::store::ClientHello;
 
 pub(super) struct Participants {
@@ -127,13 +129,13 @@ impl ParticipantService for Participants {
         check_offset(request.offset, row.bytes)?;
         let total_bytes = row.bytes;
         let mut offset = request.offset;
-        let chunks = self.hub.blobs.stream(&row.key, offset).map(move |chunk| {
-            let data = chunk.map_err(|error| of_blob(&error))?;
+        let pieces = pieces(self.hub.blobs.stream(&row.key, offset)).map(move |piece| {
+            let data = piece.map_err(|error| of_blob(&error))?;
             let response = v1::FetchBlobResponse { offset, total_bytes, data };
             offset += response.data.len() as u64;
             Ok(response)
         });
-        Ok(Response::new(Box::pin(chunks)))
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     async fn get_upload(
@@ -146,9 +148,19 @@ impl ParticipantService for Participants {
         let task = task_id_from_wire(&request.task_id)?;
         let digest = digest_from_wire("update_digest", &request.update_digest)?;
         let held = ingest::held(&self.hub, &caller, &task, digest, request.bytes).await;
-        let (held_parts, receipt) = held.map_err(|error| of_ingest(&error))?;
-        let receipt = receipt.as_ref().map(receipt_to_wire);
-        Ok(Response::new(v1::GetUploadResponse { held_parts, receipt }))
+        let held = held.map_err(|error| of_ingest(&error))?;
+        let answer = match held {
+            Held::Whole(receipt) => v1::GetUploadResponse {
+                receipt: Some(receipt_to_wire(&receipt)),
+                ..Default::default()
+            },
+            Held::Parts { parts, beginning } => v1::GetUploadResponse {
+                held_parts: parts,
+                receipt: None,
+                beginning: beginning.map(|(part, bytes)| v1::PartBeginning { part, bytes }),
+            },
+        };
+        Ok(Response::new(answer))
     }
 
     async fn upload_update(
@@ -255,6 +267,19 @@ impl Participants {
         let statistics = statistics_from_wire(statistics, known.spec.parsed.data.measure())?;
         ingest::evaluation(&self.hub, caller, &known, statistics).await
     }
+}
+
+/// What is read in chunks, in messages that a slow link carries in a second; no byte is copied.
+fn pieces(
+    chunks: impl Stream<Item = Result<Bytes, BlobError>>,
+) -> impl Stream<Item = Result<Bytes, BlobError>> {
+    chunks
+        .map_ok(|chunk| {
+            let starts = (0..chunk.len()).step_by(PIECE_BYTES);
+            let piece = move |start| Ok(chunk.slice(start..chunk.len().min(start + PIECE_BYTES)));
+            futures::stream::iter(starts.map(piece))
+        })
+        .try_flatten()
 }
 
 /// The protocol that both sides go on with.

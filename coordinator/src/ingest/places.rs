@@ -6,10 +6,10 @@
 //! however many hostile clients hold theirs, and who was cut queues behind those who waited.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tributary_core::name::ClientName;
 
@@ -25,7 +25,7 @@ const PART_LEAST: Duration = Duration::from_secs(5);
 
 /// The places of uploads.
 pub(crate) struct Uploads {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     open: Mutex<Tally<ClientName>>,
     waiting: AtomicUsize,
     /// Rung when somebody begins to wait.
@@ -44,7 +44,7 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl Uploads {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            places: Semaphore::new(limits.uploads_max as usize),
+            places: Arc::new(Semaphore::new(limits.uploads_max as usize)),
             open: Mutex::default(),
             waiting: AtomicUsize::new(0),
             came: Notify::new(),
@@ -67,14 +67,14 @@ impl Uploads {
     }
 
     /// One of all; it is waited for, but not without end.
-    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, IngestError> {
-        if let Ok(place) = self.places.try_acquire() {
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, IngestError> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Ok(place);
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let _waiting = Waiting(&self.waiting);
         self.came.notify_waiters();
-        let place = tokio::time::timeout(self.wait, self.places.acquire()).await;
+        let place = tokio::time::timeout(self.wait, self.places.clone().acquire_owned()).await;
         place.map_err(|_| IngestError::Busy)?.map_err(|_| IngestError::Busy)
     }
 

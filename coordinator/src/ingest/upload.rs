@@ -1,18 +1,14 @@
-//! Uploads: parts are checked and made durable as they come, two at a time; then the whole update is
-//! accepted in one transaction, and only then is there a receipt.
+//! Uploads: who may send what is asked before the bytes come (`parts` takes them); then the whole update
+//! is accepted in one transaction, and only then is there a receipt.
 //!
-//! Memory per upload is bounded by [`PARTS_IN_FLIGHT`] parts and the one that is being received; the
-//! number of uploads that receive at once by `places`. The others wait: HTTP/2 flow control holds
-//! their bytes at the client. What one client may leave on the disk is bounded before it comes.
+//! The number of uploads that receive at once is bounded by `places`. The others wait: HTTP/2 flow
+//! control holds their bytes at the client. What one client may leave on the disk is bounded before it
+//! comes.
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use futures::StreamExt;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tributary_core::codec::{self, Expectation, UpdateFault};
+use tributary_core::codec::{self, UpdateFault};
 use tributary_core::digest::Digest;
 use tributary_core::name::TaskId;
 use tributary_core::round::task::{DIVERGED, TaskEvent};
@@ -20,14 +16,12 @@ use tributary_core::round::{Rejection, TaskKind};
 use tributary_proto::convert::{CallerId, Upload, WireFault, statistics_from_wire};
 use tributary_proto::v1;
 
+use super::parts::Parts;
 use super::{IngestError, Known, Receipt, accept, context, known, move_task, record_rejection};
 use crate::blobs::UpdateKey;
 use crate::driver::Hub;
-use crate::failpoint::failpoint;
 use crate::store::UpdateRow;
 
-/// Parts of one upload that are hashed and written while the next one is received.
-const PARTS_IN_FLIGHT: usize = 2;
 /// Different updates of one task that parts are kept of. An honest client makes one, and another when
 /// it lost its state; each stays until its round is final.
 const UPDATES_PER_TASK_MAX: usize = 4;
@@ -36,24 +30,38 @@ const UPDATES_PER_TASK_MAX: usize = 4;
 pub(crate) type UploadStream =
     std::pin::Pin<Box<dyn Stream<Item = Result<v1::UploadChunk, IngestError>> + Send>>;
 
-/// Which parts of an update are durable, and the receipt where it was accepted.
+/// What is here of an update.
+pub(crate) enum Held {
+    /// All of it, and it counts.
+    Whole(Receipt),
+    /// These parts; of the first one that is not, maybe these many bytes.
+    Parts { parts: Vec<u32>, beginning: Option<(u32, u64)> },
+}
+
+/// How much of an update is durable.
 pub(crate) async fn held(
     hub: &Hub,
     caller: &CallerId,
     task: &TaskId,
     digest: Digest,
     bytes: u64,
-) -> Result<(Vec<u32>, Option<Receipt>), IngestError> {
+) -> Result<Held, IngestError> {
     let known = known(hub, task).await?;
     if known.view.task.client != caller.client {
         return Err(Rejection::NotYourTask.into());
     }
     if let Some(receipt) = earlier_receipt(&known, digest) {
-        return Ok((Vec::new(), Some(receipt)));
+        return Ok(Held::Whole(receipt));
     }
     let bytes = expected_bytes(&known, bytes)?;
     let key = key_of(&known, digest);
-    Ok((hub.blobs.held_parts(&key, bytes).await?, None))
+    let parts = hub.blobs.held_parts(&key, bytes).await?;
+    let missing = (0..codec::part_count(bytes)).find(|part| parts.binary_search(part).is_err());
+    let beginning = match missing {
+        Some(part) => Some((part, hub.blobs.beginning_len(&key, part).await?)),
+        None => None,
+    };
+    Ok(Held::Parts { parts, beginning: beginning.filter(|(_, begun)| *begun > 0) })
 }
 
 /// Receives an update and gives its receipt. What cannot be counted is refused with a stable
@@ -126,9 +134,9 @@ async fn receive(
     hub.blobs.check_room()?;
     let key = key_of(known, upload.digest);
     check_quota(hub, &upload.caller, &key, upload.bytes).await?;
-    let _place = hub.uploads.place().await?;
+    let place = hub.uploads.place().await?;
     let held = hub.blobs.held_parts(&key, upload.bytes).await?;
-    let mut parts = Parts::new(hub, known, upload, key.clone(), held);
+    let mut parts = Parts::new(hub, known, upload, (key, held), place);
     parts.receive(chunks).await?;
     accept(hub, &upload.caller, known, row).await
 }
@@ -202,124 +210,5 @@ fn key_of(known: &Known, digest: Digest) -> UpdateKey {
         round: known.view.task.round,
         task: known.view.task.id.clone(),
         digest,
-    }
-}
-
-/// The parts of one upload on their way to disk.
-struct Parts<'a> {
-    hub: &'a Arc<Hub>,
-    upload: &'a Upload,
-    key: UpdateKey,
-    expect: Expectation,
-    missing: Vec<u32>,
-    writing: JoinSet<Result<(), IngestError>>,
-}
-
-impl<'a> Parts<'a> {
-    fn new(
-        hub: &'a Arc<Hub>,
-        known: &Known,
-        upload: &'a Upload,
-        key: UpdateKey,
-        held: Vec<u32>,
-    ) -> Self {
-        let schema = known.spec.parsed.model.schema();
-        let expect = Expectation {
-            schema: schema.digest(),
-            parameters: schema.len(),
-            max_abs: known.spec.parsed.strategy.max_abs_update(),
-        };
-        let all = 0..codec::part_count(upload.bytes);
-        let missing = all.filter(|part| held.binary_search(part).is_err()).collect();
-        Self { hub, upload, key, expect, missing, writing: JoinSet::new() }
-    }
-
-    /// Receives what is missing. Parts that came whole before the upload broke off are durable when
-    /// its error goes out: the next try need not send them.
-    async fn receive(&mut self, mut chunks: UploadStream) -> Result<(), IngestError> {
-        let received = self.receive_missing(&mut chunks).await;
-        let mut written = Ok(());
-        while !self.writing.is_empty() {
-            written = written.and(self.finish_one().await);
-        }
-        received.and(written)
-    }
-
-    async fn receive_missing(&mut self, chunks: &mut UploadStream) -> Result<(), IngestError> {
-        for part in std::mem::take(&mut self.missing) {
-            let len = codec::part_range(part, self.upload.bytes).map_or(0, |r| r.end - r.start);
-            let bytes = tokio::select! {
-                biased;
-                received = self.part(part, chunks) => received?,
-                // The parts that came whole are kept.
-                () = self.hub.uploads.too_slow(Instant::now(), len) => {
-                    let text = format!("part {part} took too long: send it again");
-                    return Err(IngestError::Damaged(text));
-                }
-            };
-            while self.writing.len() >= PARTS_IN_FLIGHT {
-                self.finish_one().await?;
-            }
-            self.store(part, bytes);
-        }
-        Ok(())
-    }
-
-    /// The next part's bytes. Parts that are held already may be sent again; they are passed over.
-    async fn part(&self, part: u32, chunks: &mut UploadStream) -> Result<Bytes, IngestError> {
-        let len = codec::part_range(part, self.upload.bytes).map_or(0, |r| r.end - r.start);
-        let len = usize::try_from(len).unwrap_or(0);
-        let mut buffer = BytesMut::with_capacity(len);
-        while buffer.len() < len {
-            let Some(chunk) = chunks.next().await else {
-                let found = format!("the end at {} bytes of part {part}", buffer.len());
-                return Err(IngestError::Damaged(format!("expected {len} bytes, found {found}")));
-            };
-            let chunk = chunk?;
-            if chunk.part < part && buffer.is_empty() {
-                continue;
-            }
-            if chunk.part != part || chunk.data.is_empty() || buffer.len() + chunk.data.len() > len
-            {
-                let expected = format!("1 to {} bytes of part {part}", len - buffer.len());
-                let found = format!("{} bytes of part {}", chunk.data.len(), chunk.part);
-                return Err(WireFault::new("chunk", expected, found).into());
-            }
-            if chunk.data.len() == len {
-                return Ok(chunk.data);
-            }
-            buffer.extend_from_slice(&chunk.data);
-        }
-        Ok(buffer.freeze())
-    }
-
-    fn store(&mut self, part: u32, bytes: Bytes) {
-        let (hub, key, expect) = (self.hub.clone(), self.key.clone(), self.expect);
-        let digest = self.upload.parts.get(part as usize).copied();
-        self.writing.spawn(async move {
-            let checked = bytes.clone();
-            let check = tributary_outside::blocking(move || {
-                if digest != Some(Digest::of(&checked)) {
-                    let text = format!("part {part} was damaged on its way: send it again");
-                    return Err(IngestError::Damaged(text));
-                }
-                codec::check_part(part, &checked, &expect).map_err(IngestError::from)
-            });
-            check.await.map_err(|error| IngestError::Damaged(error.to_string()))??;
-            failpoint!("upload.part.received");
-            // For each part: an upload can be longer than the room that it began with.
-            hub.blobs.check_room()?;
-            hub.blobs.put_part(&key, part, bytes).await?;
-            failpoint!("upload.part.stored");
-            Ok(())
-        });
-    }
-
-    async fn finish_one(&mut self) -> Result<(), IngestError> {
-        match self.writing.join_next().await {
-            Some(Ok(result)) => result,
-            Some(Err(error)) => Err(IngestError::Damaged(error.to_string())),
-            None => Ok(()),
-        }
     }
 }

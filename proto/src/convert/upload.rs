@@ -24,6 +24,8 @@ pub struct Upload {
     pub examples: u64,
     /// Of the last local epoch, unchecked.
     pub statistics: Option<v1::Statistics>,
+    /// A part whose first bytes are not sent again, and how many these are: fewer than it has.
+    pub beginning: Option<(u32, u64)>,
 }
 
 /// Checks an upload's header: the number of parts fits the length, and the manifest's digest fits
@@ -53,6 +55,7 @@ pub fn upload_from_wire(header: v1::UploadHeader) -> Result<Upload, WireFault> {
         let expected = format!("the digest of length and parts ({manifest})");
         return Err(WireFault::new("header.update_digest", expected, digest.to_string()));
     }
+    let beginning = header.beginning.map(|b| beginning_from_wire(b, header.bytes)).transpose()?;
     Ok(Upload {
         caller,
         task,
@@ -61,5 +64,24 @@ pub fn upload_from_wire(header: v1::UploadHeader) -> Result<Upload, WireFault> {
         parts,
         examples: header.examples,
         statistics: header.statistics,
+        beginning,
     })
+}
+
+/// The beginning of a part of an update of `bytes` bytes.
+///
+/// # Errors
+/// When there is no such part, or it is no longer than its beginning.
+pub fn beginning_from_wire(
+    beginning: v1::PartBeginning,
+    bytes: u64,
+) -> Result<(u32, u64), WireFault> {
+    let v1::PartBeginning { part, bytes: begun } = beginning;
+    let range = codec::part_range(part, bytes).unwrap_or(0..0);
+    let len = range.end - range.start;
+    if begun >= len {
+        let expected = format!("fewer than the {len} bytes of part {part}");
+        return Err(WireFault::new("beginning.bytes", expected, begun.to_string()));
+    }
+    Ok((part, begun))
 }
