@@ -42,6 +42,8 @@ pub(crate) enum Op {
     Cut { client: usize, replica: usize },
     /// They reach each other again.
     Heal { client: usize, replica: usize },
+    /// So many of a hundred tasks are more than a client's trainer can do.
+    Ail { client: usize, percent: u64 },
     /// A client's calls arrive, and no answer comes back.
     Deafen { client: usize },
     /// It hears again.
@@ -89,7 +91,7 @@ fn one(prg: &mut Prg) -> Op {
     let job = prg.below(JOBS as u64) as usize;
     // Half of the rates end the trouble.
     let rate = |prg: &mut Prg, most: u64| if prg.below(2) == 0 { 0 } else { 1 + prg.below(most) };
-    match prg.below(32) {
+    match prg.below(33) {
         0..=2 => Op::Crash { replica },
         3..=6 => Op::Start { replica },
         7 => Op::Stop { replica },
@@ -108,8 +110,9 @@ fn one(prg: &mut Prg) -> Op {
         26 => Op::Slow { ms: 1 + prg.below(3_000) },
         27 | 28 => Op::FailStore { replica, percent: rate(prg, 60) },
         29 => Op::FailBlobs { replica, percent: rate(prg, 40) },
-        30 if prg.below(2) == 0 => Op::Pause { job },
-        30 => Op::Resume { job },
+        30 => Op::Ail { client, percent: rate(prg, 40) },
+        31 if prg.below(2) == 0 => Op::Pause { job },
+        31 => Op::Resume { job },
         // Most jobs are to come to their end.
         _ if prg.below(4) == 0 => Op::Cancel { job },
         _ => Op::Resume { job },

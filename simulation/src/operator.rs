@@ -39,21 +39,23 @@ pub(crate) struct Operator {
     cancelled: BTreeSet<usize>,
 }
 
-/// The first job waits for everybody, so its result is the same whatever happens; the second one goes on
-/// with two of three at its deadline.
+/// The first job waits for everybody, so its result is the same whatever happens; the second one asks for
+/// the sites' sums, and goes on with two of three at its deadline.
 fn spec(job: usize) -> String {
-    let cohort = match job {
-        0 => {
+    let (data, cohort) = match job {
+        0 => (
+            "kind = \"image\"\n",
             "min_available_clients = 3\nmin_train_clients = 3\nmin_updates = 3\nlease_s = 5\n\
-              exact_replay = true\n"
-        }
-        _ => {
+              exact_replay = true\n",
+        ),
+        _ => (
+            "kind = \"table\"\nnormalise = \"federated\"\nstatistics = { min_clients = 2 }\n",
             "min_available_clients = 3\nmin_train_clients = 2\nmin_updates = 2\nlease_s = 5\n\
-              deadline_s = 12\nover_selection = 1.5\nmax_attempts = 5\n"
-        }
+              deadline_s = 12\nover_selection = 1.5\nmax_attempts = 5\n",
+        ),
     };
     format!(
-        "[job]\nname = \"{}\"\nrounds = 3\nseed = {}\n[data]\nkind = \"image\"\nclasses = 2\n\
+        "[job]\nname = \"{}\"\nrounds = 3\nseed = {}\n[data]\n{data}classes = 2\n\
          [model]\ninput = {{ shape = [{FEATURES}] }}\nlayers = [{{ linear = 2 }}]\n\
          [train]\nlocal_epochs = 1\nbatch_size = 1\n\
          optimizer = {{ kind = \"sgd\", learning_rate = 0.1 }}\n\

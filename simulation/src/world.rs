@@ -46,6 +46,7 @@ struct Place {
 /// A site: its state folder, and its agent's process.
 struct Site {
     state_dir: PathBuf,
+    ails: Arc<AtomicU64>,
     node: Node,
     agent: Option<JoinHandle<()>>,
 }
@@ -58,6 +59,8 @@ pub(crate) struct World {
     database: SimulatedDatabase,
     blobs: SimulatedBlobs,
     config: Config,
+    /// Whether a trainer was ever unwell: then a job may run out of attempts.
+    pub(crate) ailed: bool,
     places: Vec<Place>,
     sites: Vec<Site>,
     _dir: tempfile::TempDir,
@@ -87,6 +90,7 @@ impl World {
         };
         let site = |client| Site {
             state_dir: dir.path().join(format!("site-{client}")),
+            ails: Arc::default(),
             node: gone(&format!("site-{client}")),
             agent: None,
         };
@@ -100,6 +104,7 @@ impl World {
             chance,
             network,
             config,
+            ailed: false,
             _dir: dir,
         };
         world.all_run();
@@ -133,6 +138,10 @@ impl World {
             Op::Heal { client, replica } => {
                 self.network.weather().cuts.remove(&(client, replica));
             }
+            Op::Ail { client, percent } => {
+                self.sites[client].ails.store(percent, Ordering::Relaxed);
+                self.ailed |= percent > 0;
+            }
             Op::Deafen { client } => {
                 self.network.weather().deaf.insert(client);
             }
@@ -164,6 +173,7 @@ impl World {
             place.node.set(Standing::Running);
         }
         for site in &self.sites {
+            site.ails.store(0, Ordering::Relaxed);
             site.node.set(Standing::Running);
         }
         self.all_run();
@@ -227,7 +237,11 @@ impl World {
         };
         let witness =
             Witness { node: node.clone(), chance: self.chance.clone(), rules: self.rules.clone() };
-        let trainer = StandIn { examples: 10 + client as u64 };
+        let trainer = StandIn {
+            examples: 10 + client as u64,
+            chance: self.chance.clone(),
+            ails: site.ails.clone(),
+        };
         let link = Link::carried(self.network.link(client, node.clone()));
         let witness = Arc::new(witness);
         let agent = Agent::new(config, Arc::new(trainer), witness.clone()).over(link);
