@@ -42,6 +42,20 @@ fn until_told(world: &World, job: &str, words: &[&str]) -> String {
     }
 }
 
+/// Whoever stops before it has said hello is not known, and no round would wait for it.
+fn until_present(world: &World) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let clients = world.ask(&["clients"]).expect("clients");
+        let clients = clients.as_array().expect("a list");
+        if clients.iter().filter(|client| client["present"] == true).count() == SITES {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not all came: {clients:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The clients whose train tasks of round 1 are in a state.
 fn clients(world: &World, job: &str, state: &str) -> Vec<usize> {
     let round = world.ask(&["round", job, "1"]).expect("a round");
@@ -142,6 +156,7 @@ fn a_deadline_does_not_wait_for_a_client_that_stands_still() {
         .replace("exact_replay = true\n", "deadline_s = 5\n")
         .replace("min_updates = 3", "min_updates = 2")
         .replace("lease_s = 2", "lease_s = 60");
+    until_present(&world);
     world.client(0).expect("running").sigstop().expect("stopped");
     let job = world.submit(&text, "deadline").expect("submitted");
     world.finish(&job).expect("completed");
