@@ -35,7 +35,9 @@ use tributary_proto::v1::federation_service_server::FederationServiceServer;
 use tributary_proto::v1::job_service_server::JobServiceServer;
 use tributary_proto::v1::participant_service_server::ParticipantServiceServer;
 use tributary_proto::v1::round_service_server::RoundServiceServer;
-use tributary_proto::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
+use tributary_proto::{
+    CONNECTION_WINDOW_BYTES, KEEPALIVE, MESSAGE_BYTES_MAX, PIECE_BYTES, STREAM_WINDOW_BYTES,
+};
 
 use crate::authority::Keeper;
 use crate::config::Limits;
@@ -43,12 +45,10 @@ use crate::driver::Hub;
 use door::Door;
 use gate::{Gate, GateLayer};
 
-/// A dead peer behind a NAT is noticed within these two together.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// Calls that one connection may have open: a client needs three, an operator's tool a few.
 const CALLS_PER_CONNECTION_MAX: u32 = 64;
-/// An update's chunk comes in one frame instead of sixty-four.
-const FRAME_BYTES: u32 = 1 << 20;
+/// A piece of an update comes in one frame, with what is around it; a slow link is not taken for longer.
+const FRAME_BYTES: u32 = 2 * PIECE_BYTES as u32;
 /// How long open calls may take to finish after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(5);
 

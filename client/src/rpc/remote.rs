@@ -16,15 +16,13 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::{Service, ServiceExt};
-use tributary_proto::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use tributary_proto::{CONNECTION_WINDOW_BYTES, KEEPALIVE, STREAM_WINDOW_BYTES};
 
 use super::proxy::Egress;
 use crate::identity::Credential;
 
 /// How long a connection may take, its handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A dead coordinator is noticed within these two together.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
 /// A coordinator's address that is none.
 #[derive(Debug, thiserror::Error)]
