@@ -1,6 +1,7 @@
 //! Products of matrices over slices: the one place that calls `gemm`.
 
 mod panels;
+mod turned;
 
 pub(super) use panels::Panels;
 
@@ -100,6 +101,23 @@ pub(super) fn multiply_into(
         }
         return;
     }
+    let size = m.saturating_mul(n).saturating_mul(k);
+    let into = (target, stride);
+    match size >= turned::WORTH && turned::aliases(&right) {
+        true => turned::with(right, |right| call(into, left, right, scale, add, hands)),
+        false => call(into, left, right, scale, add, hands),
+    }
+}
+
+/// The call itself, of sizes that its caller has checked.
+fn call(
+    (target, stride): (&mut [f32], usize),
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    scale: f32,
+    add: bool,
+    hands: Hands,
+) {
     // No overflow: strides are below the length of a slice, which is below isize::MAX.
     let signed = |stride: usize| stride as isize;
     let parallelism = match hands {
@@ -108,13 +126,13 @@ pub(super) fn multiply_into(
     };
     #[allow(unsafe_code)]
     // SAFETY: gemm reads (rows − 1, columns − 1) of both arguments at most, and writes the same of the
-    // target, which the assertions put within their slices; nobody else can hold the target. With
+    // target, which its caller's assertions put within their slices; nobody else can hold the target. With
     // `read_dst` false the target is not read.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
+            left.rows,
+            right.columns,
+            left.columns,
             target.as_mut_ptr(),
             1,
             signed(stride),
@@ -160,6 +178,28 @@ mod tests {
                 multiply(&mut wanted, Matrix::new(&left, rows, depth), matrix, true, Hands::One);
                 // Eighths of small integers: sums of their products have no rounding.
                 assert_eq!(found, wanted, "{rows} × {depth} × {columns}, turned: {turned}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_turned_argument_changes_no_bit() {
+        let values = |len: usize| -> Vec<f32> { (0..len).map(|i| libm::sinf(i as f32)).collect() };
+        // Columns that lie 4 KiB and 6 KiB apart, and fill no block.
+        for (rows, depth, columns) in [(170, 1024, 130), (64, 1536, 201)] {
+            let (left, right) = (values(rows * depth), values(depth * columns));
+            let left = Matrix::new(&left, rows, depth);
+            let right = Matrix::new(&right, columns, depth).transposed();
+            assert!(
+                super::turned::aliases(&right) && rows * depth * columns > super::turned::WORTH
+            );
+            let mut plain = vec![0.5; rows * columns];
+            super::call((&mut plain, columns), left, right, 0.7, true, Hands::One);
+            for hands in [Hands::One, Hands::All] {
+                let mut found = vec![0.5; rows * columns];
+                multiply_into(&mut found, columns, left, right, 0.7, true, hands);
+                let same = found.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{rows} × {depth} × {columns}");
             }
         }
     }
