@@ -23,7 +23,7 @@ thread_local! {
 
 /// Whether a matrix's columns are in each other's way.
 pub(super) fn aliases(matrix: &Matrix<'_>) -> bool {
-    matrix.row_stride == 1 && matrix.column_stride % APART == 0 && matrix.columns >= ROWS
+    matrix.row_stride == 1 && matrix.column_stride.is_multiple_of(APART) && matrix.columns >= ROWS
 }
 
 /// Lends a copy with its rows one behind the other.
