@@ -25,12 +25,12 @@ pub const PROTOCOL_VERSION_MIN: u32 = 1;
 pub const MESSAGE_BYTES_MAX: usize = 36 << 20;
 /// Size of the chunks that blobs stream in.
 pub const CHUNK_BYTES: usize = 1 << 20;
-/// Bytes of an update or a checkpoint in one message: half a second of a slow link (1 Mbit/s). That
-/// much is lost when it breaks, and a heartbeat waits behind no more.
-pub const PIECE_BYTES: usize = 64 << 10;
-/// Bytes that a socket takes before the link has sent them (`TCP_NOTSENT_LOWAT`): as a piece. More
+/// Bytes of an update or a checkpoint in one message: a second of a slow link (1 Mbit/s). That much
+/// is lost when it breaks, and a heartbeat waits behind no more.
+pub const PIECE_BYTES: usize = 128 << 10;
+/// Bytes that a socket takes before the link has sent them (`TCP_NOTSENT_LOWAT`): two pieces. More
 /// would stand between a keep-alive and its answer, and a slow link would look dead.
-pub const UNSENT_BYTES: u32 = 64 << 10;
+pub const UNSENT_BYTES: u32 = 256 << 10;
 /// When a connection that brought nothing is asked for a sign of life, and how long that may take: some
 /// seconds of it are a slow link's. A peer that is gone is noticed within both together.
 pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));

@@ -4,13 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use bytes::BytesMut;
+use tonic::Streaming;
 use tributary_core::digest::Digest;
 use tributary_outside::blocking;
-use tributary_proto::v1;
+use tributary_proto::{CHUNK_BYTES, v1};
 
 use super::{CallError, Client, Me, SILENCE, limited};
 
-/// Appends the blob's missing bytes to `path`; `step` is called for each chunk. The caller checks
+/// Appends the blob's missing bytes to `path`; `step` is called for each piece. The caller checks
 /// the digest when it reads the file: a partial file may be of an earlier process.
 pub(crate) async fn fetch(
     client: &mut Client,
@@ -23,19 +25,38 @@ pub(crate) async fn fetch(
     let path = path.to_owned();
     let (mut file, mut offset) = on_disk(move || open(path, bytes)).await?;
     let request = v1::FetchBlobRequest { caller: me.caller(), digest: digest.to_string(), offset };
-    let mut chunks = limited(SILENCE, client.fetch_blob(request)).await?;
+    let mut pieces = limited(SILENCE, client.fetch_blob(request)).await?;
     while offset < bytes {
-        let next = tokio::time::timeout(SILENCE, chunks.message()).await;
+        let mut came = BytesMut::with_capacity(CHUNK_BYTES);
+        let result = receive(&mut pieces, &mut came, offset, bytes, &step).await;
+        // What came before the stream broke off need not come again.
+        offset += came.len() as u64;
+        file = on_disk(move || file.write_all(&came).map(|()| file)).await?;
+        result?;
+    }
+    Ok(())
+}
+
+/// Receives pieces until they are worth a write, or the blob is whole.
+async fn receive(
+    pieces: &mut Streaming<v1::FetchBlobResponse>,
+    came: &mut BytesMut,
+    offset: u64,
+    bytes: u64,
+    step: &impl Fn(),
+) -> Result<(), CallError> {
+    while came.len() < CHUNK_BYTES && offset + (came.len() as u64) < bytes {
+        let offset = offset + came.len() as u64;
+        let next = tokio::time::timeout(SILENCE, pieces.message()).await;
         let next = next.map_err(|_| silent(offset, bytes))??;
-        let Some(chunk) = next else { return Err(short(offset, bytes)) };
-        let end = offset + chunk.data.len() as u64;
-        if chunk.offset != offset || chunk.total_bytes != bytes || end > bytes {
-            let found = format!("bytes {}..{end} of {}", chunk.offset, chunk.total_bytes);
+        let Some(piece) = next else { return Err(short(offset, bytes)) };
+        let end = offset + piece.data.len() as u64;
+        if piece.offset != offset || piece.total_bytes != bytes || end > bytes {
+            let found = format!("bytes {}..{end} of {}", piece.offset, piece.total_bytes);
             let text = format!("expected bytes from {offset} of {bytes}, found {found}");
             return Err(CallError::Away(text, None));
         }
-        file = on_disk(move || file.write_all(&chunk.data).map(|()| file)).await?;
-        offset = end;
+        came.extend_from_slice(&piece.data);
         step();
     }
     Ok(())
