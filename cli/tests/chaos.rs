@@ -15,10 +15,23 @@ mod zombies;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tributary_testing::Postgres;
 use world::{Plan, World, spec};
+
+/// How long something may take that is looked for: far more than on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Looks until something is so.
+fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "nobody came to {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 fn binaries() -> PathBuf {
     let cli = Path::new(env!("CARGO_BIN_EXE_tributary"));
@@ -154,7 +167,7 @@ fn an_outage_longer_than_deadline_and_lease_costs_nothing_but_time() {
     for client in 0..world::SITES {
         world.client(client).expect("running").sigkill().expect("killed");
     }
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    std::thread::sleep(Duration::from_secs(6));
     world.start_replica(0, &[]).expect("back");
     for client in 0..world::SITES {
         world.start_client(client, &[]).expect("back");

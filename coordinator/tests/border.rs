@@ -26,6 +26,9 @@ use v1::participant_service_client::ParticipantServiceClient;
 use v1::round_service_client::RoundServiceClient;
 use v1::upload_update_request::Message;
 
+/// 2 × 2^20 + 2 values: one part of 8 MiB, and a short one.
+const MANY_FEATURES: u32 = 1 << 20;
+
 /// A running coordinator and a connection to it.
 struct World {
     coordinator: Coordinator,
@@ -201,6 +204,25 @@ impl World {
         let messages = tokio_stream::iter(std::iter::once(first).chain(chunks));
         let answer = self.participants().upload_update(messages).await?;
         Ok(answer.into_inner().receipt.expect("a receipt"))
+    }
+
+    /// What the coordinator has of an update.
+    async fn there(&self, header: &v1::UploadHeader) -> v1::GetUploadResponse {
+        let request = v1::GetUploadRequest {
+            caller: header.caller.clone(),
+            task_id: header.task_id.clone(),
+            update_digest: header.update_digest.clone(),
+            bytes: header.bytes,
+        };
+        self.participants().get_upload(request).await.expect("known").into_inner()
+    }
+
+    /// A job, the tasks of two clients, and an update for them, in a world of [`MANY_FEATURES`].
+    async fn of_two_parts(&self) -> (String, [v1::Task; 2], Update) {
+        let job = self.submit().await;
+        let tasks = self.tasks(MANY_FEATURES).await;
+        let values: Vec<f32> = (0..2 * MANY_FEATURES + 2).map(|i| (i % 97) as f32 * 1e-3).collect();
+        (job, tasks, Update::of(&self.spec, &values))
     }
 
     async fn job(&self, job: &str) -> v1::Job {

@@ -3,17 +3,15 @@
 //! undisturbed one.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use tributary_client::failpoint::FAILPOINTS as CLIENT;
 use tributary_client::ledger::verify;
 use tributary_coordinator::failpoint::FAILPOINTS as COORDINATOR;
 
 use crate::world::{SITES, World, spec};
-use crate::{plan, postgres};
+use crate::{plan, postgres, wait_for};
 
 const ROUNDS: u32 = 3;
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a job asks of its sites besides updates, by the first word of a failpoint on its way.
 const KINDS: [&str; 3] = ["plain", "sums", "evaluation"];
@@ -85,14 +83,6 @@ fn ledgers_tell(world: &World, job: &str, key: &str) {
         }
     }
     assert_eq!(accepted, ROUNDS as usize * SITES, "{key}");
-}
-
-fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !reached() {
-        assert!(Instant::now() < deadline, "nobody came to {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Lets a job run into an armed process, and waits until that has fallen.

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::world::{SITES, World, spec};
-use crate::{Plan, plan, postgres};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::{PATIENCE, Plan, plan, postgres, wait_for};
 
 /// The replica that drives a job, by its own word.
 fn driver_of(world: &mut World, job: &str) -> usize {
@@ -44,16 +42,11 @@ fn until_told(world: &World, job: &str, words: &[&str]) -> String {
 
 /// Whoever stops before it has said hello is not known, and no round would wait for it.
 fn until_present(world: &World) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_for("a federation of all sites", || {
         let clients = world.ask(&["clients"]).expect("clients");
-        let clients = clients.as_array().expect("a list");
-        if clients.iter().filter(|client| client["present"] == true).count() == SITES {
-            return;
-        }
-        assert!(Instant::now() < deadline, "not all came: {clients:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        let present = |client: &&Value| client["present"] == true;
+        clients.as_array().expect("a list").iter().filter(present).count() == SITES
+    });
 }
 
 /// The clients whose train tasks of round 1 are in a state.

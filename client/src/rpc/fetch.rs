@@ -27,7 +27,8 @@ pub(crate) async fn fetch(
     let request = v1::FetchBlobRequest { caller: me.caller(), digest: digest.to_string(), offset };
     let mut pieces = limited(SILENCE, client.fetch_blob(request)).await?;
     while offset < bytes {
-        let mut came = BytesMut::with_capacity(CHUNK_BYTES);
+        let left = usize::try_from(bytes - offset).unwrap_or(CHUNK_BYTES);
+        let mut came = BytesMut::with_capacity(left.min(CHUNK_BYTES));
         let result = receive(&mut pieces, &mut came, offset, bytes, &step).await;
         // What came before the stream broke off need not come again.
         offset += came.len() as u64;

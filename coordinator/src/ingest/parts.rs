@@ -24,6 +24,11 @@ use crate::failpoint::failpoint;
 /// Parts of one upload that are hashed and written while the next one is received.
 const PARTS_IN_FLIGHT: usize = 2;
 
+/// The parts of an update of `bytes` bytes that are not among those that are held, ascending.
+pub(super) fn missing(bytes: u64, held: &[u32]) -> impl Iterator<Item = u32> {
+    (0..codec::part_count(bytes)).filter(move |part| held.binary_search(part).is_err())
+}
+
 /// The parts of one upload on their way to disk.
 pub(super) struct Parts<'a> {
     hub: &'a Arc<Hub>,
@@ -58,8 +63,7 @@ impl<'a> Parts<'a> {
             parameters: schema.len(),
             max_abs: known.spec.parsed.strategy.max_abs_update(),
         };
-        let all = 0..codec::part_count(upload.bytes);
-        let missing = all.filter(|part| held.binary_search(part).is_err()).collect();
+        let missing = missing(upload.bytes, &held).collect();
         let (place, writing) = (Arc::new(place), JoinSet::new());
         Self { hub, upload, key, expect, missing, place, writing }
     }
@@ -88,17 +92,15 @@ impl<'a> Parts<'a> {
                     Err(IngestError::Damaged(text))
                 }
             };
+            if let Err(IngestError::Damaged(_)) = &filled {
+                // Before anything is waited for: the call may be dropped now.
+                self.keep(part, begun, came.split().freeze());
+            }
+            filled?;
             while self.writing.len() >= PARTS_IN_FLIGHT {
                 self.finish_one().await?;
             }
-            match filled {
-                Ok(()) => self.store(part, begun, came.freeze()),
-                Err(IngestError::Damaged(text)) => {
-                    self.keep(part, begun, came.freeze());
-                    return Err(IngestError::Damaged(text));
-                }
-                Err(error) => return Err(error),
-            }
+            self.store(part, begun, came.freeze());
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use tributary_core::round::{Rejection, TaskKind};
 use tributary_proto::convert::{CallerId, Upload, WireFault, statistics_from_wire};
 use tributary_proto::v1;
 
-use super::parts::Parts;
+use super::parts::{Parts, missing};
 use super::{IngestError, Known, Receipt, accept, context, known, move_task, record_rejection};
 use crate::blobs::UpdateKey;
 use crate::driver::Hub;
@@ -56,8 +56,7 @@ pub(crate) async fn held(
     let bytes = expected_bytes(&known, bytes)?;
     let key = key_of(&known, digest);
     let parts = hub.blobs.held_parts(&key, bytes).await?;
-    let missing = (0..codec::part_count(bytes)).find(|part| parts.binary_search(part).is_err());
-    let beginning = match missing {
+    let beginning = match missing(bytes, &parts).next() {
         Some(part) => Some((part, hub.blobs.beginning_len(&key, part).await?)),
         None => None,
     };

@@ -7,31 +7,12 @@ use tributary_proto::fault::{reason, retry_after};
 use tributary_proto::v1;
 use v1::upload_update_request::Message;
 
-use super::{Update, World, caller, world};
-
-impl World {
-    /// What the coordinator has of an update.
-    async fn there(&self, header: &v1::UploadHeader) -> v1::GetUploadResponse {
-        let request = v1::GetUploadRequest {
-            caller: header.caller.clone(),
-            task_id: header.task_id.clone(),
-            update_digest: header.update_digest.clone(),
-            bytes: header.bytes,
-        };
-        self.participants().get_upload(request).await.expect("known").into_inner()
-    }
-}
+use super::{MANY_FEATURES, World, caller, world};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_big_upload_resumes_by_parts_and_twice_gives_the_same_receipt() {
-    // 2 × 2^20 + 2 values: one part of 8 MiB, and a short one.
-    let features = 1 << 20;
-    let world = world(features as usize).await;
-    let job = world.submit().await;
-    let [a, b] = world.tasks(features).await;
-    let count = 2 * features as usize + 2;
-    let values: Vec<f32> = (0..count).map(|i| (i % 97) as f32 * 1e-3).collect();
-    let update = Update::of(&world.spec, &values);
+    let world = world(MANY_FEATURES as usize).await;
+    let (job, [a, b], update) = world.of_two_parts().await;
     assert!(update.bytes.len() as u64 > PART_BYTES);
     let parts = codec::part_count(update.bytes.len() as u64);
     let header = update.header("a", &a.task_id);
@@ -60,12 +41,8 @@ async fn a_big_upload_resumes_by_parts_and_twice_gives_the_same_receipt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_that_broke_off_goes_on_in_its_middle() {
-    let features = 1 << 20;
-    let world = world(features as usize).await;
-    let job = world.submit().await;
-    let [a, b] = world.tasks(features).await;
-    let values: Vec<f32> = (0..2 * features + 2).map(|i| (i % 83) as f32 * 1e-3).collect();
-    let update = Update::of(&world.spec, &values);
+    let world = world(MANY_FEATURES as usize).await;
+    let (job, [a, b], update) = world.of_two_parts().await;
     let mut header = update.header("a", &a.task_id);
     let all = update.all_chunks();
     let begun = |part, bytes| Some(v1::PartBeginning { part, bytes });
@@ -113,12 +90,8 @@ async fn a_part_that_broke_off_goes_on_in_its_middle() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_beginning_that_was_damaged_is_let_go() {
-    let features = 1 << 20;
-    let world = world(features as usize).await;
-    let job = world.submit().await;
-    let [a, b] = world.tasks(features).await;
-    let values: Vec<f32> = (0..2 * features + 2).map(|i| (i % 79) as f32 * 1e-3).collect();
-    let update = Update::of(&world.spec, &values);
+    let world = world(MANY_FEATURES as usize).await;
+    let (job, [a, b], update) = world.of_two_parts().await;
     let mut header = update.header("a", &a.task_id);
     let mut damaged = update.clone();
     damaged.bytes[1 << 19] ^= 4;

@@ -7,18 +7,17 @@ use tributary_proto::fault::reason;
 use tributary_proto::v1;
 use v1::upload_update_request::Message;
 
-use super::{Update, caller, world, world_with};
+use super::{MANY_FEATURES, Update, world, world_with};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_cannot_fill_the_disk_with_ever_other_updates_of_one_task() {
     // Two parts: an upload that breaks off leaves one behind.
-    let features = 1 << 20;
-    let world = world(features as usize).await;
+    let world = world(MANY_FEATURES as usize).await;
     let job = world.submit().await;
-    let [a, _] = world.tasks(features).await;
+    let [a, _] = world.tasks(MANY_FEATURES).await;
     let mut left = 0;
     let refused = loop {
-        let values = vec![left as f32 * 1e-3; 2 * features as usize + 2];
+        let values = vec![left as f32 * 1e-3; 2 * MANY_FEATURES as usize + 2];
         let update = Update::of(&world.spec, &values);
         let cut = world.send(update.header("a", &a.task_id), update.chunks(0..1)).await;
         let error = cut.expect_err("it is cut");
@@ -30,7 +29,7 @@ async fn a_client_cannot_fill_the_disk_with_ever_other_updates_of_one_task() {
     };
     assert_eq!((left, reason(&refused).as_deref()), (4, Some("too_many_updates")));
     assert_eq!(world.refusals(&job).await, ["too_many_updates"]);
-    let c = world.poll("c", features, 20_000).await.expect("another client is asked instead");
+    let c = world.poll("c", MANY_FEATURES, 20_000).await.expect("another client is asked instead");
     assert_eq!(c.job_id, job);
     world.coordinator.stop().await.expect("stopped");
 }
@@ -42,7 +41,6 @@ const BALLAST: u64 = 1 << 30;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_up_in_the_middle_of_an_upload_loses_nothing_that_was_acknowledged() {
-    let features = 1 << 20;
     let ballast = tempfile::NamedTempFile::new().expect("a file");
     let disk = rustix::fs::statvfs(ballast.path().parent().expect("a folder")).expect("a disk");
     let free = disk.f_bavail * disk.f_frsize;
@@ -51,11 +49,9 @@ async fn a_disk_that_fills_up_in_the_middle_of_an_upload_loses_nothing_that_was_
         return;
     }
     let reserve_mb = u32::try_from((free - GAP) >> 20).unwrap_or(u32::MAX);
-    let world = world_with(features as usize, |config| config.disk_reserve_mb = reserve_mb).await;
-    let job = world.submit().await;
-    let [a, b] = world.tasks(features).await;
-    let values: Vec<f32> = (0..2 * features + 2).map(|i| (i % 89) as f32 * 1e-3).collect();
-    let update = Update::of(&world.spec, &values);
+    let world =
+        world_with(MANY_FEATURES as usize, |config| config.disk_reserve_mb = reserve_mb).await;
+    let (job, [a, b], update) = world.of_two_parts().await;
     let header = update.header("a", &a.task_id);
     let before = world.send(update.header("b", &b.task_id), update.all_chunks()).await.expect("b");
 
@@ -69,15 +65,7 @@ async fn a_disk_that_fills_up_in_the_middle_of_an_upload_loses_nothing_that_was_
     for chunk in update.chunks(0..1) {
         sender.send(chunk).await.expect("sent");
     }
-    let held = || async {
-        let request = v1::GetUploadRequest {
-            caller: caller("a"),
-            task_id: a.task_id.clone(),
-            update_digest: header.update_digest.clone(),
-            bytes: header.bytes,
-        };
-        world.participants().get_upload(request).await.expect("held").into_inner().held_parts
-    };
+    let held = async || world.there(&header).await.held_parts;
     for _ in 0..600 {
         if held().await == [0] {
             break;

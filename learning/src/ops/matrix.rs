@@ -103,7 +103,7 @@ pub(super) fn multiply_into(
     }
     let size = m.saturating_mul(n).saturating_mul(k);
     let into = (target, stride);
-    match size >= turned::WORTH && turned::aliases(&right) {
+    match hands == Hands::All && size >= turned::WORTH && turned::aliases(&right) {
         true => turned::with(right, |right| call(into, left, right, scale, add, hands)),
         false => call(into, left, right, scale, add, hands),
     }

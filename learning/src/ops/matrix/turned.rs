@@ -11,6 +11,8 @@ use super::Matrix;
 pub(super) const WORTH: usize = 1 << 24;
 /// Values apart at which columns get into each other's way: half of what a way of the cache holds.
 const APART: usize = 512;
+/// Columns from which on they are more than the nearest cache's places hold, whatever its ways.
+const MANY: usize = 64;
 /// Columns that are read at once: as many as a place of the cache holds.
 const COLUMNS: usize = 8;
 /// Rows of a thread's piece.
@@ -23,7 +25,7 @@ thread_local! {
 
 /// Whether a matrix's columns are in each other's way.
 pub(super) fn aliases(matrix: &Matrix<'_>) -> bool {
-    matrix.row_stride == 1 && matrix.column_stride.is_multiple_of(APART) && matrix.columns >= ROWS
+    matrix.row_stride == 1 && matrix.column_stride.is_multiple_of(APART) && matrix.columns >= MANY
 }
 
 /// Lends a copy with its rows one behind the other.
